@@ -1,0 +1,43 @@
+# Needs python3 (3.10 to 3.12) and make; everything else is put into .venv from requirements.lock.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help setup demo serve test lint format unit lock clean
+
+help: ## show the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make or repair .venv
+	@$(PYTHON) deploy/bootstrap.py $(VENV)
+
+demo: setup ## data, release, server, a stream of transactions, a summary table
+	@$(BIN)/fraudctl demo
+
+serve: setup ## the same stack, kept running on localhost:8001 (gRPC) until SIGTERM or Ctrl-C
+	@$(BIN)/fraudctl serve --prepare
+
+test: setup lint ## everything that a change must pass
+	@$(BIN)/python -m pytest tests
+
+lint: setup ## format, lint, strict types
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+
+format: setup ## rewrite the sources in the project's format
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+unit: setup ## the fast tests only: no server is started
+	@$(BIN)/python -m pytest tests/unit tests/contract
+
+lock: setup ## write requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
+	    --generate-hashes --no-header --upgrade -q -o requirements.lock
+
+clean: ## remove the environment, the state and the built releases
+	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	chmod -R u+w model_repository && rm -rf model_repository/fraud_*r[0-9]* model_repository/.staging-* \
+	    model_repository/routes.json model_repository/.release.lock
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,123 @@
+"""Joins single calls that wait at the same time into one request; a request's cost is then shared by its rows.
+
+A call leaves at once while fewer than `in_flight` requests are out. Otherwise it waits, and leaves, joined with what
+waits beside it, as soon as one of them is back. Nothing waits on a timer, so a lone call is not slower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from fraud_client._errors import DeadlineExceeded, FraudClientError, InvalidRequest, Unavailable
+from fraud_client._protocol import Rows, Scored
+from fraud_scoring import wire
+
+
+class Options(NamedTuple):
+    """What calls must have in common to travel together."""
+
+    deadline: float
+    dry_run: bool
+    with_features: bool
+
+
+@dataclass(eq=False)
+class _Waiting:
+    row: Rows
+    expires: float
+    answer: asyncio.Future[Scored]
+
+
+Send = Callable[[Rows, float, Options], Awaitable[Scored]]
+"""(rows [N, C], seconds left, options) → the answer to all rows."""
+
+
+class Coalescer:
+    """Every call ends by its own deadline, and a row that the server refuses fails its own call alone."""
+
+    def __init__(self, send: Send, in_flight: int) -> None:
+        self._send = send
+        self._free = in_flight
+        self._queues: dict[Options, deque[_Waiting]] = {}
+        self._out: set[asyncio.Task[None]] = set()
+
+    async def score(self, row: Rows, options: Options) -> Scored:
+        """The answer to one row [1, C]."""
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(row, loop.time() + options.deadline, loop.create_future())
+        self._queues.setdefault(options, deque()).append(waiting)
+        loop.call_soon(self._dispatch)
+        expiry = loop.call_later(options.deadline, _expire, waiting, options.deadline)
+        try:
+            return await waiting.answer
+        finally:
+            expiry.cancel()
+
+    async def drain(self) -> None:
+        """Wait until every call that was made has its answer."""
+        await asyncio.sleep(0)
+        while self._out:
+            await asyncio.wait(self._out)
+
+    def _dispatch(self) -> None:
+        while self._free and self._queues:
+            options = next(iter(self._queues))
+            if batch := self._take(options):
+                self._free -= 1
+                task = asyncio.create_task(self._deliver(batch, options))
+                self._out.add(task)
+                task.add_done_callback(partial(self._returned, batch))
+
+    def _take(self, options: Options) -> list[_Waiting]:
+        """What waits under these options, up to a request's limit; what is left goes to the end of the line."""
+        queue = self._queues.pop(options)
+        batch = [queue.popleft() for _ in range(min(len(queue), wire.MAX_ROWS))]
+        if queue:
+            self._queues[options] = queue
+        return [waiting for waiting in batch if not waiting.answer.done()]
+
+    async def _deliver(self, batch: list[_Waiting], options: Options) -> None:
+        left = min(waiting.expires for waiting in batch) - asyncio.get_running_loop().time()
+        # A call that has waited long does not take its neighbours' time away: they get half of theirs at least.
+        left = max(left, options.deadline / 2)
+        try:
+            answer = await self._send(np.concatenate([waiting.row for waiting in batch]), left, options)
+        except InvalidRequest as error:
+            if len(batch) == 1:
+                _fail(batch, error)
+                return
+            half = len(batch) // 2  # nothing was recorded: halve until the refused row is alone
+            await asyncio.gather(self._deliver(batch[:half], options), self._deliver(batch[half:], options))
+            return
+        except FraudClientError as error:
+            _fail(batch, error)
+            return
+        for i, waiting in enumerate(batch):
+            if not waiting.answer.done():
+                features = None if answer.features is None else answer.features[i : i + 1]
+                waiting.answer.set_result(Scored(answer.score[i : i + 1], answer.verdict[i : i + 1], features))
+
+    def _returned(self, batch: list[_Waiting], task: asyncio.Task[None]) -> None:
+        self._out.discard(task)
+        self._free += 1
+        error = None if task.cancelled() else task.exception()
+        _fail(batch, error or Unavailable("the client was closed before the answer came"))
+        self._dispatch()
+
+
+def _fail(batch: list[_Waiting], error: BaseException) -> None:
+    """Each caller that still waits gets an exception object of its own, with a traceback of its own."""
+    for waiting in batch:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(type(error)(*error.args))
+
+
+def _expire(waiting: _Waiting, deadline: float) -> None:
+    _fail([waiting], DeadlineExceeded(f"no answer within {deadline * 1e3:g} ms; send it again, or allow more"))

@@ -1,0 +1,129 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from fraud_client import _protocol
+from fraud_client._decision import Decision
+from fraud_client._errors import FraudClientError
+from fraud_client._fields import utc_now
+from fraud_client._protocol import DEFAULT_DEADLINE, LABEL_DEADLINE, READY_DEADLINE, Label, Rows, Scored
+from fraud_client._tokens import tokenizer_from
+from fraud_client._transaction import Transaction
+from fraud_client._transport import DEFAULT_URL, GrpcTransport, Transport
+from fraud_scoring.wire import SCORE_MODEL, Accepted
+
+
+class FraudClient:
+    """Scores transactions and sends labels; may be shared by threads.
+
+    `token_key` (or the variable FRAUD_TOKEN_KEY) makes tokens of identifiers that are text. `deadline`, in seconds, is
+    what a scoring request may take: the server answers from a fallback rather than be late, and the client gives up
+    when it has passed. Call `ready()` once at the start: it opens the connection, so that no payment pays for it.
+    Every method raises FraudClientError, and nothing else on purpose.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        token_key: bytes | str | None = None,
+        deadline: float = DEFAULT_DEADLINE,
+        transport: Transport | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._tokenizer = tokenizer_from(token_key, os.environ)
+        self._deadline = _protocol.checked_deadline(deadline)
+        self._transport = GrpcTransport(url) if transport is None else transport
+        self._clock = clock
+
+    def __enter__(self) -> FraudClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the client cannot be used afterwards."""
+        self._transport.close()
+
+    def ready(self, deadline: float = READY_DEADLINE) -> bool:
+        """Whether the server is there and serves scores."""
+        timeout = _protocol.checked_deadline(deadline)
+        try:
+            return self._transport.ready(SCORE_MODEL, timeout)
+        except FraudClientError:
+            return False
+
+    def score(
+        self,
+        transaction: Transaction,
+        *,
+        deadline: float | None = None,
+        dry_run: bool = False,
+        with_features: bool = False,
+    ) -> Decision:
+        """The decision on one transaction; a `dry_run` is neither recorded nor logged."""
+        return self.score_many([transaction], deadline=deadline, dry_run=dry_run, with_features=with_features)[0]
+
+    def score_many(
+        self,
+        transactions: Iterable[Transaction],
+        *,
+        deadline: float | None = None,
+        dry_run: bool = False,
+        with_features: bool = False,
+    ) -> list[Decision]:
+        """Decisions in the order of the transactions; each transaction sees the ones before it.
+
+        Sent one request of at most 1,024 after the other; the deadline is for each request. After an error, the
+        requests before it stay recorded: send all of it again.
+        """
+        decisions: list[Decision] = []
+        for chunk in _protocol.chunks(transactions):
+            rows = _protocol.transaction_rows(chunk, self._tokenizer)
+            answer = self.score_rows(rows, deadline=deadline, dry_run=dry_run, with_features=with_features)
+            decisions += _protocol.decisions(chunk, answer)
+        return decisions
+
+    def score_rows(
+        self,
+        rows: Rows,
+        *,
+        deadline: float | None = None,
+        dry_run: bool = False,
+        with_features: bool = False,
+    ) -> Scored:
+        """Score an int64 matrix [N, C], 1 ≤ N ≤ 1,024, with the columns of the server's schema.
+
+        Keys go out as they are: they must be tokens or surrogate keys, and are not checked for card numbers.
+        """
+        left = self._deadline if deadline is None else deadline
+        call = _protocol.score_call(rows, left, dry_run=dry_run, with_features=with_features)
+        return _protocol.scored(call, self._transport.infer(call))
+
+    def label(self, transaction_id: int, is_fraud: bool, known_at: datetime | None = None) -> Accepted:
+        """Say what a transaction turned out to be, known since `known_at` (None: now)."""
+        return self.label_many([Label(transaction_id, is_fraud, known_at)])[0]
+
+    def label_many(self, labels: Iterable[Label]) -> list[Accepted]:
+        """What became of each label, in order. To send a label twice is safe."""
+        now = self._clock()
+        results: list[Accepted] = []
+        for chunk in _protocol.chunks(labels):
+            results += _protocol.label_results(self.label_rows(_protocol.label_rows(chunk, now)))
+        return results
+
+    def label_rows(self, labels: Rows, *, deadline: float = LABEL_DEADLINE) -> npt.NDArray[np.int32]:
+        """Send an int64 matrix [N, 3] of transaction_id, is_fraud, known_at_us; answers [N] codes of Accepted."""
+        call = _protocol.label_call(labels, deadline)
+        return _protocol.accepted(call, self._transport.infer(call))

@@ -1,0 +1,143 @@
+"""Make or repair the project's environment: `python3 deploy/bootstrap.py .venv`. Standard library only.
+
+Refuses at once what cannot work (Python version, glibc, missing libpython), each with what to do instead. The
+environment is complete if and only if its stamp holds the hash of what it was made from; anything else, a
+half-made one too, is made anew.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+UV = "uv==0.13.8"
+NUMPY = "1.26.4"
+STAMP = "fraudserve.stamp"
+CHECK = f"""
+import numpy, pytriton, fraud_scoring, fraudctl
+if numpy.__version__ != "{NUMPY}":
+    raise SystemExit(f"NumPy is {{numpy.__version__}}; Triton's python backend needs {NUMPY}. Run: make clean setup")
+"""
+
+
+class Refused(Exception):
+    """The machine cannot run this project; the message says what to do."""
+
+
+def libpython() -> Path | None:
+    """The interpreter's shared library, which Triton's python stub loads; None where there is none."""
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    folders = [sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LIBPL")]
+    multiarch = sysconfig.get_config_var("MULTIARCH")
+    folders += [f"/usr/lib/{multiarch}", f"{sys.base_prefix}/lib"]
+    return next((Path(f) / name for f in folders if f and (Path(f) / name).exists()), None)
+
+
+def check_machine() -> None:
+    """Raise Refused for a Python, C library or processor that the pinned parts do not run on."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+        raise Refused(f"Python is {found}; fraudserve needs 3.10 to 3.12. Run: make PYTHON=python3.11 <target>")
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise Refused(f"this is {platform.system()} {platform.machine()}; the embedded Triton needs Linux x86_64")
+    library, version = platform.libc_ver()
+    if library != "glibc" or tuple(map(int, version.split("."))) < (2, 35):
+        raise Refused(
+            f"the C library is {library or 'not glibc'} {version}; Triton needs glibc 2.35 or newer: "
+            "use Debian 12, Ubuntu 22.04 or newer"
+        )
+
+
+def apt(*packages: str) -> bool:
+    """Install Debian packages where that is possible (root, apt-get); True if it worked."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return False
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(["apt-get", "-qq", "update"], check=False, **quiet)  # type: ignore[call-overload]
+    command = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", *packages]
+    return subprocess.run(command, check=False, **quiet).returncode == 0  # type: ignore[call-overload]
+
+
+def require_system_parts() -> None:
+    """The two parts of Python that Debian splits off: the shared library and venv."""
+    short = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if libpython() is None and not (apt(f"libpython{short}") and libpython()):
+        raise Refused(
+            f"libpython{short}.so.1.0 is missing; Triton's python backend loads it. "
+            f"Run: apt-get install libpython{short}   (or use a Python that was built with --enable-shared)"
+        )
+    try:
+        import ensurepip  # noqa: F401
+    except ImportError:
+        if not apt(f"python{short}-venv"):
+            raise Refused(f"this Python has no venv. Run: apt-get install python{short}-venv") from None
+    # onnxruntime and LightGBM are linked with OpenMP; slim images leave it out.
+    if ctypes.util.find_library("gomp") is None and not apt("libgomp1"):
+        raise Refused("libgomp is missing; LightGBM loads it. Run: apt-get install libgomp1")
+
+
+def fingerprint() -> str:
+    """Hash of everything that the environment is made from."""
+    digest = hashlib.sha256(f"{sys.version}{UV}{ROOT}".encode())
+    for name in ("requirements.lock", "pyproject.toml", "deploy/bootstrap.py"):
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def is_ready(venv: Path) -> bool:
+    """Whether `venv` was finished from the present lock file and its interpreter still starts."""
+    stamp = venv / STAMP
+    if not stamp.exists() or stamp.read_text() != fingerprint():
+        return False
+    tools = [venv / "bin" / name for name in ("python", "fraudctl", "uv")]
+    if not all(tool.exists() for tool in tools):
+        return False
+    return subprocess.run([tools[0], "-c", "import numpy, fraudctl"], check=False, capture_output=True).returncode == 0
+
+
+def build(venv: Path) -> None:
+    """Make `venv` from nothing; the stamp is written last."""
+    shutil.rmtree(venv, ignore_errors=True)
+    python = venv / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", UV], check=True)
+    environment = {**os.environ, "VIRTUAL_ENV": str(venv)}
+    install = [venv / "bin" / "uv", "pip", "install", "-q"]
+    subprocess.run([*install, "--require-hashes", "-r", ROOT / "requirements.lock"], check=True, env=environment)
+    subprocess.run([*install, "--no-deps", "-e", ROOT], check=True, env=environment)
+    subprocess.run([python, "-c", CHECK], check=True)
+    (venv / STAMP).write_text(fingerprint())
+
+
+def main() -> int:
+    venv = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv").absolute()
+    try:
+        check_machine()
+        if is_ready(venv):
+            return 0
+        require_system_parts()
+        began = time.monotonic()
+        sys.stderr.write(f"setup: making {venv.name} from requirements.lock (1 to 3 minutes)\n")
+        build(venv)
+        sys.stderr.write(f"setup: done in {time.monotonic() - began:.0f} s\n")
+    except Refused as refusal:
+        sys.stderr.write(f"setup: {refusal}\n")
+        return 2
+    except subprocess.CalledProcessError as failure:
+        command = " ".join(str(part) for part in failure.cmd[:6])
+        sys.stderr.write(f"setup: '{command} …' failed with exit code {failure.returncode}; run make setup again\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Transactions to a release: split by time, train, calibrate, set thresholds, evaluate, export, check, write."""

@@ -1,0 +1,148 @@
+"""A release as files: written whole or not at all, and never changed after.
+
+The four folders are made under a staging name, sealed (read-only), and renamed into place, the ensemble's last: with
+its manifest the release exists. What an interrupted run leaves is removed by the next.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+
+from fraud_release.errors import ReleaseRefused
+from fraud_scoring.releases import (
+    DECISION_FILE,
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    PARTS,
+    SCHEMA_FILE,
+    ensemble_name,
+    existing,
+    part_name,
+    release_name,
+)
+from fraud_scoring.schema import Schema
+
+TEMPLATE_FOLDER: Final = "release_template"
+_LOCK_FILE: Final = ".release.lock"
+_STAGING: Final = ".staging-"
+
+
+@contextmanager
+def next_release(repository: Path) -> Iterator[int]:
+    """The number of the release that the caller may write now; nobody else gets it meanwhile."""
+    if not (repository / TEMPLATE_FOLDER).is_dir():
+        raise ReleaseRefused(f"{repository.name} is no model repository: it has no folder {TEMPLATE_FOLDER}")
+    with (repository / _LOCK_FILE).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ReleaseRefused("another release is being written into this repository; wait for it to end") from None
+        _remove_leftovers(repository)
+        yield max(existing(repository), default=0) + 1
+
+
+def write_release(
+    repository: Path, number: int, schema: Schema, artifacts: Mapping[str, bytes], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write release `number`; returns its manifest.
+
+    `artifacts` holds the bytes of schema.json, model.onnx, decision.json and golden.npz; `facts` goes into the manifest.
+    """
+    release = release_name(number)
+    staging = repository / f"{_STAGING}{release}"
+    template = repository / TEMPLATE_FOLDER
+    names = {"ensemble": ensemble_name(number), **{part: part_name(part, number) for part in PARTS}}
+    contents = {
+        f"{names['features']}/1/{SCHEMA_FILE}": artifacts[SCHEMA_FILE],
+        f"{names['model']}/1/model.onnx": artifacts["model.onnx"],
+        f"{names['decision']}/1/{DECISION_FILE}": artifacts[DECISION_FILE],
+        f"{names['ensemble']}/{GOLDEN_FILE}": artifacts[GOLDEN_FILE],
+    }
+    values = {"release": release, "columns": schema.width, "features": len(schema.features)}
+    for part, name in names.items():
+        text = (template / part / "config.pbtxt").read_text(encoding="utf-8")
+        contents[f"{name}/config.pbtxt"] = Template(text).substitute(values).encode()
+        model = template / part / "1" / "model.py"
+        if model.exists():
+            contents[f"{name}/1/model.py"] = model.read_bytes()
+    hashes = {path: hashlib.sha256(content).hexdigest() for path, content in sorted(contents.items())}
+    manifest = {"release": release, **facts, "files": hashes}
+    contents[f"{names['ensemble']}/{MANIFEST_FILE}"] = (json.dumps(manifest, indent=1) + "\n").encode()
+    try:
+        for path, content in contents.items():
+            _write_sealed(staging / path, content)
+        (staging / names["ensemble"] / "1").mkdir()  # Triton wants a version folder, empty for an ensemble
+        for name in (*(names[part] for part in PARTS), names["ensemble"]):
+            (staging / name).rename(repository / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    _sync(repository)
+    return manifest
+
+
+def verify_release(repository: Path, number: int) -> dict[str, Any]:
+    """The manifest of a release whose every file is what the manifest says; ReleaseRefused names the one that is not."""
+    release = release_name(number)
+    try:
+        manifest: dict[str, Any] = json.loads((repository / ensemble_name(number) / MANIFEST_FILE).read_bytes())
+        hashes: dict[str, str] = manifest["files"]
+    except (OSError, ValueError, KeyError):
+        raise ReleaseRefused(f"release {release} has no readable manifest; train it again or restore it") from None
+    folders = [ensemble_name(number), *(part_name(part, number) for part in PARTS)]
+    own_manifest = f"{ensemble_name(number)}/{MANIFEST_FILE}"
+    for folder in folders:
+        for path in sorted((repository / folder).rglob("*")):
+            relative = str(path.relative_to(repository))
+            if path.is_symlink() or (path.is_file() and relative not in hashes and relative != own_manifest):
+                if "__pycache__" in path.parts:
+                    continue
+                raise ReleaseRefused(f"release {release}: {relative} is not in its manifest; remove it")
+    for relative, wanted in hashes.items():
+        try:
+            found = hashlib.sha256((repository / relative).read_bytes()).hexdigest()
+        except OSError:
+            raise ReleaseRefused(f"release {release}: {relative} is missing; restore the release") from None
+        if found != wanted:
+            raise ReleaseRefused(f"release {release}: {relative} was changed after it was made; restore the release")
+    return manifest
+
+
+def _write_sealed(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    path.chmod(0o444)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(repository: Path) -> None:
+    """Staging folders, and parts whose ensemble never appeared."""
+    complete = {part_name(part, number) for number in existing(repository) for part in PARTS}
+    complete |= {ensemble_name(number) for number in existing(repository)}
+    for entry in repository.iterdir():
+        if entry.name.startswith(_STAGING) or (
+            entry.is_dir() and entry.name not in complete and entry.name.startswith(("fraud_r", *_part_prefixes()))
+        ):
+            shutil.rmtree(entry)
+
+
+def _part_prefixes() -> tuple[str, ...]:
+    return tuple(f"fraud_{part}_r" for part in PARTS)

@@ -1,0 +1,202 @@
+"""`fraudctl release train`: a file of transactions becomes a release in the served repository."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+import lightgbm
+import numpy as np
+
+from fraud_data import Transactions
+from fraud_data.labels import DEFAULT_LABEL_DAYS, fraud_known_at
+from fraud_release.assembly import next_release, write_release
+from fraud_release.errors import ReleaseRefused
+from fraud_release.evaluation import not_known_as_compromised, quality
+from fraud_release.golden import golden_file
+from fraud_release.learning import (
+    PARAMETERS,
+    Costs,
+    Progress,
+    choose_thresholds,
+    fit_calibration,
+    fit_scorecard,
+    fit_trees,
+)
+from fraud_release.splits import Split, SplitDays, split_by_time
+from fraud_release.tree_onnx import to_onnx
+from fraud_scoring.decision import DecisionRule
+from fraud_scoring.errors import InvalidInput
+from fraud_scoring.features import Float32, replay
+from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.releases import DECISION_FILE, GOLDEN_FILE, SCHEMA_FILE
+from fraud_scoring.schema import Schema
+from fraud_scoring.stores import Answers
+from fraud_scoring.wire import Decision
+
+LEAST_AUC: Final = 0.6
+PARITY_ROWS: Final = 20_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a training run is told."""
+
+    days: SplitDays = field(default_factory=SplitDays)
+    costs: Costs = field(default_factory=Costs)
+    label_days: float = DEFAULT_LABEL_DAYS
+    trees: int = 300
+    seed: int = 7
+
+
+def train(
+    data: Transactions,
+    schema: Schema,
+    repository: Path,
+    plan: Plan,
+    *,
+    provenance: Mapping[str, Any],
+    progress: Progress,
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+) -> dict[str, Any]:
+    """Train, check and write a release; returns its manifest. Raises before anything is written."""
+    if data.is_fraud is None:
+        raise InvalidInput("is_fraud: the data has no labels; map the column that says which transactions were fraud")
+    with next_release(repository) as number:
+        known_at = fraud_known_at(data, schema, plan.label_days)
+        split = split_by_time(data.rows[:, schema.time_index], plan.days)
+        _check_classes(data, split)
+        progress(0.02, "features of the whole history")
+        features = np.ascontiguousarray(replay(schema, data.rows, known_at))
+        booster = fit_trees(
+            features[split.train],
+            data.is_fraud[split.train],
+            seed=plan.seed,
+            trees=plan.trees,
+            progress=lambda share, text: progress(0.10 + 0.7 * share, text),
+        )
+        graph = to_onnx(booster, len(schema.features)).SerializeToString()
+        progress(0.82, "calibration, thresholds, reasons")
+        rule = _fit_rule(number, graph, schema, data, features, split, plan.costs)
+        pipeline = Pipeline(schema, graph, rule)
+        progress(0.88, "parity of the exported model")
+        test = features[split.test]
+        _check_parity(booster, pipeline, test[:PARITY_ROWS])
+        progress(0.92, "evaluation")
+        evaluation = _evaluate(pipeline.decide(test), data, known_at, split, schema)
+        progress(0.97, "writing")
+        artifacts = {
+            SCHEMA_FILE: schema.document.encode(),
+            "model.onnx": graph,
+            DECISION_FILE: rule.to_json().encode(),
+            GOLDEN_FILE: golden_file(pipeline, plan.seed),
+        }
+        facts = {
+            "created_at": now().isoformat(timespec="seconds"),
+            "commit": _commit(),
+            "versions": _versions(),
+            "data": {**provenance, "transactions": len(data), "frauds": int(data.is_fraud.sum())},
+            "test_from_us": split.test_from_us,
+            "plan": asdict(plan),
+            "parameters": PARAMETERS,
+            "thresholds": {"review_at": rule.review_at, "decline_at": rule.decline_at},
+            "evaluation": evaluation,
+        }
+        manifest = write_release(repository, number, schema, artifacts, facts)
+        progress(1.0, f"release {manifest['release']} written")
+        return manifest
+
+
+def _check_classes(data: Transactions, split: Split) -> None:
+    assert data.is_fraud is not None
+    for part in ("train", "validation", "test"):
+        frauds = int(data.is_fraud[getattr(split, part)].sum())
+        rows = int(getattr(split, part).sum())
+        if frauds in (0, rows):
+            held = "no fraud" if frauds == 0 else "nothing but fraud"
+            raise InvalidInput(
+                f"is_fraud: the {part} part ({rows:,} rows) holds {held}; both classes are needed in each part: "
+                "check the column, or give more days"
+            )
+
+
+def _fit_rule(
+    number: int, graph: bytes, schema: Schema, data: Transactions, features: Float32, split: Split, costs: Costs
+) -> DecisionRule:
+    """Calibration and thresholds from the validation part, reasons from the training part."""
+    assert data.is_fraud is not None
+    validation = split.validation
+    no_rule = DecisionRule(number, np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.0, 0.0, ())
+    margin = Pipeline(schema, graph, no_rule).margin(features[validation])[:, 0]
+    margins, probabilities = fit_calibration(margin, data.is_fraud[validation])
+    calibrated = DecisionRule(number, margins, probabilities, 0.0, 0.0, ()).calibrate(margin)
+    amount = data.rows[validation, schema.amount_index]
+    review_at, decline_at = choose_thresholds(calibrated, data.is_fraud[validation], amount, costs)
+    scorecard = fit_scorecard(schema, features[split.train], data.is_fraud[split.train])
+    return DecisionRule(number, margins, probabilities, review_at, decline_at, scorecard)
+
+
+def _check_parity(booster: lightgbm.Booster, pipeline: Pipeline, features: Float32) -> None:
+    """The exported graph gives the trained model's margin, and a row alone what it gives in a batch: to the bit."""
+    trained = np.asarray(booster.predict(features, raw_score=True)).astype(np.float32)
+    exported = pipeline.margin(features)[:, 0]
+    differ = np.flatnonzero(trained.view(np.uint32) != exported.view(np.uint32))
+    if len(differ):
+        raise ReleaseRefused(
+            f"parity: {len(differ)} of {len(features)} margins of the exported model differ from the trained one's"
+        )
+    for row in range(min(200, len(features))):
+        if pipeline.margin(features[row : row + 1])[0, 0].tobytes() != exported[row].tobytes():
+            raise ReleaseRefused(f"parity: row {row} alone gets another margin than in a batch")
+
+
+def _evaluate(
+    answers: Answers, data: Transactions, known_at: np.ndarray[Any, Any], split: Split, schema: Schema
+) -> dict[str, Any]:
+    """Quality on the test part, all of it and by the Handbook's protocol; ReleaseRefused below the gate."""
+    assert data.is_fraud is not None
+    rows, test = data.rows, split.test
+    times = rows[:, schema.time_index]
+    customer = rows[:, schema.entities[0][0]]
+    score = answers.score[:, 0]
+    measured = quality(score, data.is_fraud[test], customer[test], times[test])
+    if measured.auc < LEAST_AUC:
+        raise ReleaseRefused(
+            f"gate: AUC on the test part is {measured.auc:.3f}, below {LEAST_AUC}; the labels or the features are wrong"
+        )
+    unknown = not_known_as_compromised(customer, times, known_at, split)
+    out: dict[str, Any] = {"all": measured.as_dict()}
+    inside = unknown[test]
+    if 0 < data.is_fraud[unknown].sum() < unknown.sum():
+        out["new_cards"] = quality(score[inside], data.is_fraud[unknown], customer[unknown], times[unknown]).as_dict()
+    decisions = answers.verdict[:, 0]
+    fraud = data.is_fraud[test] == 1
+    out["decisions"] = {
+        decision.name.lower(): {
+            "transactions": int((decisions == decision).sum()),
+            "frauds": int(((decisions == decision) & fraud).sum()),
+        }
+        for decision in Decision
+    }
+    return out
+
+
+def _versions() -> dict[str, str]:
+    packages = ("fraudserve", "numpy", "numba", "lightgbm", "onnx", "onnxruntime")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+def _commit() -> str | None:
+    """The commit of the code that trained; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None

@@ -1,0 +1,155 @@
+"""One tritonserver process: started on loopback, watched, drained or killed, with nothing left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from fraud_scoring.releases import ensemble_name
+from fraud_scoring.settings import STORE_VARIABLE
+from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL
+from fraud_server.settings import ServeSettings
+from fraud_server.wheel import TritonWheel
+
+STUB: Final = "triton_python_backend_stub"
+SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Triton's python backend keeps its regions
+DRAIN_SECONDS: Final = 10
+# Open only to who knows a key that is never told: known weaknesses of this Triton sit behind these calls.
+RESTRICTED: Final = "shared-memory,model-repository,trace,logging"
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class TritonProcess:
+    """A running tritonserver that serves one release, the front door and the feedback model."""
+
+    def __init__(self, settings: ServeSettings, releases: Sequence[int]) -> None:
+        run = settings.run_folder
+        run.mkdir(parents=True, exist_ok=True)
+        wheel = TritonWheel.find()
+        wheel.make_backends(run / "backends")
+        self._log = run / "triton.log"
+        self._shm_prefix = f"fraudserve_{os.getpid()}_"
+        self._stubs: set[int] = set()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                _command(settings, wheel, releases, self._shm_prefix),
+                env=_environment(settings, wheel),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def note_stubs(self) -> None:
+        """Remember the python stubs that are there now; from here on each of them must live."""
+        self._stubs = self._running_stubs()
+
+    def what_died(self) -> str | None:
+        """The part that is no longer there, in words; None while all are."""
+        if self._process.poll() is not None:
+            return f"tritonserver ended ({_exit_reason(self._process.returncode)})"
+        if lost := self._stubs - self._running_stubs():
+            return f"{len(lost)} of {len(self._stubs)} python stubs died"
+        return None
+
+    def last_error(self) -> str:
+        """The last error that Triton logged, shortened to one line."""
+        with suppress(OSError):
+            lines = self._log.read_text(errors="replace").splitlines()
+            errors = [line for line in lines if line.startswith("E") or "error:" in line]
+            wanted = [line for line in errors if "NVML" not in line and "Cuda" not in line]
+            if wanted:
+                text = wanted[-1].split("] ", 1)[-1].strip().strip('"')
+                return text[:300]
+        return "no error was logged"
+
+    def drain(self) -> None:
+        """Take no new requests, finish those in flight, end."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(DRAIN_SECONDS + 2)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the server and its stubs at once and remove their shared memory."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for region in SHARED_MEMORY.glob(f"{self._shm_prefix}*"):
+            region.unlink(missing_ok=True)
+
+    def _running_stubs(self) -> set[int]:
+        try:
+            children = psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return set()
+        found = set()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                if child.name().startswith(STUB[:15]) and child.status() != psutil.STATUS_ZOMBIE:
+                    found.add(child.pid)
+        return found
+
+
+def _command(settings: ServeSettings, wheel: TritonWheel, releases: Sequence[int], shm_prefix: str) -> list[str]:
+    key = secrets.token_urlsafe(24)
+    models = [*(ensemble_name(number) for number in releases), SCORE_MODEL, FEEDBACK_MODEL]
+    return [
+        str(wheel.server),
+        f"--model-repository={settings.repository.absolute()}",
+        f"--backend-directory={(settings.run_folder / 'backends').absolute()}",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+        "--model-control-mode=explicit",
+        *(f"--load-model={name}" for name in models),
+        "--disable-auto-complete-config",
+        "--grpc-address=127.0.0.1",
+        "--http-address=127.0.0.1",
+        "--metrics-address=127.0.0.1",
+        f"--grpc-port={settings.ports.grpc}",
+        f"--http-port={settings.ports.http}",
+        f"--metrics-port={settings.ports.metrics}",
+        f"--grpc-restricted-protocol={RESTRICTED}:admin-key={key}",
+        f"--http-restricted-api={RESTRICTED}:admin-key={key}",
+        "--allow-gpu-metrics=false",
+        "--log-info=false",
+        f"--exit-timeout-secs={DRAIN_SECONDS}",
+    ]
+
+
+def _environment(settings: ServeSettings, wheel: TritonWheel) -> dict[str, str]:
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": wheel.library_path,
+        # the stub takes its packages from the first python3 on the path
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+        "PYTHONDONTWRITEBYTECODE": "1",  # releases are never changed, not even by a cache beside them
+        "OMP_NUM_THREADS": "1",
+        STORE_VARIABLE: settings.store_url,
+    }
+
+
+def _die_with_parent() -> None:
+    """In the child: ask the kernel for SIGTERM when the supervisor is gone, however it went."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _exit_reason(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+

@@ -1,0 +1,33 @@
+"""What the embedded server is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports on the loopback interface."""
+
+    grpc: int = 8001
+    http: int = 8000
+    metrics: int = 8002
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """`home` holds what the server keeps (the store) and what it needs while it runs (run/)."""
+
+    repository: Path
+    home: Path
+    ports: Ports
+    store_url: str
+
+    @property
+    def run_folder(self) -> Path:
+        return self.home / "run"
+
+    @property
+    def url(self) -> str:
+        return f"127.0.0.1:{self.ports.grpc}"

@@ -1,0 +1,143 @@
+"""Keeps one Triton serving: starts it, waits for the golden vectors, watches, restarts, drains.
+
+Noticed within a fraction of a second: a server or a python stub that is gone. Within two: answers that are errors or
+wrong. A server that is only late is given time: killing what is busy would make it worse.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fraud_scoring.errors import FraudError
+from fraud_server.errors import CannotServe
+from fraud_server.preflight import check
+from fraud_server.probe import GoldenProbe, Late, NotReady, WrongAnswer
+from fraud_server.process import TritonProcess
+from fraud_server.settings import ServeSettings
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Times in seconds."""
+
+    start: float = 60.0
+    look_every: float = 0.2
+    probe_every: float = 0.5
+    probe_timeout: float = 1.0
+    late: float = 10.0
+    """How long every probe may be late before the server counts as hung."""
+    failures: int = 2
+    """How many probes in a row must fail before the server counts as broken."""
+    back_off_first: float = 0.1
+    back_off_most: float = 10.0
+    healthy_after: float = 30.0
+    """A server that lived this long starts the back-off anew."""
+
+
+class Supervisor:
+    """Runs until `stop` is called; `report` gets one line for each thing that happens."""
+
+    def __init__(
+        self, settings: ServeSettings, report: Callable[[str], None], patience: Patience | None = None
+    ) -> None:
+        self._settings = settings
+        self._report = report
+        self._patience = patience or Patience()
+        self._stop = threading.Event()
+        self.ready = threading.Event()
+        """Set while the golden vectors come back right."""
+
+    def stop(self) -> None:
+        """Drain and return from `run`; may be called from a signal handler or another thread."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Serve until stopped; CannotServe if the first start does not succeed."""
+        patience = self._patience
+        release = check(self._settings)
+        probe = GoldenProbe(self._settings.repository, self._settings.url)
+        back_off, first = patience.back_off_first, True
+        try:
+            while not self._stop.is_set():
+                began = time.monotonic()
+                trouble = self._serve_once(release, probe, first)
+                self.ready.clear()
+                if trouble is None:
+                    return
+                first = False
+                if time.monotonic() - began > patience.healthy_after:
+                    back_off = patience.back_off_first
+                self._report(f"{trouble}; starting again in {back_off:g} s")
+                self._stop.wait(back_off)
+                back_off = min(2 * back_off, patience.back_off_most)
+        finally:
+            probe.close()
+
+    def _serve_once(self, release: int, probe: GoldenProbe, first: bool) -> str | None:
+        """One life of the server: None if it was stopped on purpose, else what went wrong."""
+        server = TritonProcess(self._settings, [release])
+        trouble: str | None = "the supervisor failed"
+        try:
+            began = time.monotonic()
+            trouble = self._wait_until_ready(server, probe)
+            if trouble is None and not self._stop.is_set():
+                server.note_stubs()
+                self.ready.set()
+                self._report(
+                    f"ready on {self._settings.url}: {probe.rows} golden vectors right, "
+                    f"{time.monotonic() - began:.1f} s after the start"
+                )
+                trouble = self._watch(server, probe)
+            elif trouble is not None and first:
+                raise CannotServe(trouble)
+        finally:
+            if trouble is None:
+                self._report("draining")
+                server.drain()
+            else:
+                server.kill()
+        return trouble
+
+    def _wait_until_ready(self, server: TritonProcess, probe: GoldenProbe) -> str | None:
+        """None once the golden vectors are right, or a stop was asked for; else why they will not be."""
+        give_up = time.monotonic() + self._patience.start
+        last: FraudError = NotReady("the server did not answer")
+        while time.monotonic() < give_up and not self._stop.is_set():
+            if (died := server.what_died()) is not None:
+                return f"{died} while starting: {server.last_error()}"
+            try:
+                probe.check(self._patience.probe_timeout)
+                return None
+            except WrongAnswer as wrong:
+                return str(wrong)
+            except NotReady as error:
+                last = error
+            self._stop.wait(self._patience.look_every / 2)
+        return None if self._stop.is_set() else f"not ready after {self._patience.start:g} s: {last}"
+
+    def _watch(self, server: TritonProcess, probe: GoldenProbe) -> str | None:
+        """None when a stop was asked for; else what went wrong."""
+        patience = self._patience
+        failures = 0
+        last_answer = next_probe = time.monotonic()
+        while not self._stop.wait(patience.look_every):
+            if (died := server.what_died()) is not None:
+                return died
+            if time.monotonic() < next_probe:
+                continue
+            next_probe = time.monotonic() + patience.probe_every
+            try:
+                probe.check(patience.probe_timeout)
+                failures, last_answer = 0, time.monotonic()
+            except Late as late:
+                if time.monotonic() - last_answer > patience.late:
+                    return f"{late}, nor for {patience.late:g} s before"
+            except (NotReady, WrongAnswer) as error:
+                failures += 1
+                next_probe = 0.0
+                if failures >= patience.failures:
+                    return str(error)
+        return None

@@ -1,0 +1,68 @@
+"""The one command line. Every command is thin: it calls a package and reports what it says.
+
+Exit code 0: done and good. 1: a check failed or a target was missed. 2: bad usage or bad input.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from fraud_scoring.errors import FraudError, InvalidDefinition, InvalidInput
+
+_GROUPS = {
+    "data": "fraudctl.data:data",
+    "demo": "fraudctl.demo:demo",
+    "features": "fraudctl.features:features",
+    "health": "fraudctl.server:health",
+    "label": "fraudctl.score:label",
+    "release": "fraudctl.release:release",
+    "score": "fraudctl.score:score",
+    "serve": "fraudctl.server:serve",
+}
+
+
+class _Commands(click.Group):
+    """Commands by name, each imported when it is asked for, so that `--help` and short commands stay quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_GROUPS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _GROUPS:
+            return None
+        module, name = _GROUPS[cmd_name].split(":")
+        command: click.Command = getattr(__import__(module, fromlist=[name]), name)
+        return command
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="fraudserve", prog_name="fraudctl")
+def cli() -> None:
+    """Real-time fraud scoring on Triton: data, features, releases, server, scores.
+
+    \b
+    A first tour:
+      fraudctl demo                              the whole way, once
+      fraudctl data simulate --out var/tx.parquet
+      fraudctl release train --data var/tx.parquet
+      fraudctl serve
+      fraudctl score --help
+    """
+
+
+def main() -> None:
+    """Run the command line; every error that we raise on purpose becomes one line and an exit code."""
+    try:
+        _run(cli)
+    except FraudError as error:
+        click.echo(f"fraudctl: {error}", err=True)
+        sys.exit(2 if isinstance(error, InvalidInput | InvalidDefinition) else 1)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _run(command: Any) -> None:
+    command(prog_name="fraudctl")

@@ -1,0 +1,24 @@
+"""Options that several commands share, with the same name, default and help everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object on standard output, and nothing else there."
+)
+repository_option = click.option(
+    "--repository",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("model_repository"),
+    show_default=True,
+    help="The model repository that Triton serves.",
+)
+schema_option = click.option(
+    "--schema", type=click.Path(path_type=Path), help="Schema file; the default schema without it."
+)
+url_option = click.option(
+    "--url", default="localhost:8001", show_default=True, help="The server's gRPC address, host:port."
+)

@@ -1,0 +1,88 @@
+"""`fraudctl serve` and `fraudctl health`: the server from inside and from outside."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from fraudctl.options import json_option, repository_option, url_option
+from fraudctl.report import emit
+
+home_option = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("var"),
+    show_default=True,
+    help="Folder for the store and for what the running server needs.",
+)
+
+
+@click.command()
+@repository_option
+@home_option
+@click.option("--store", help="Window store URL.  [default: lmdb:///<home>/store]")
+@click.option("--grpc-port", default=8001, show_default=True)
+@click.option("--http-port", default=8000, show_default=True)
+@click.option("--metrics-port", default=8002, show_default=True)
+@click.option("--prepare", is_flag=True, help="Without a release: simulate transactions and train one first.")
+def serve(
+    repository: Path, home: Path, store: str | None, grpc_port: int, http_port: int, metrics_port: int, prepare: bool
+) -> None:
+    """Serve the routed release on loopback until SIGTERM or Ctrl-C.
+
+    Ready means that the release's golden vectors came back right through the whole path. A dead server or a dead
+    python stub is noticed and replaced. SIGTERM finishes what is in flight and leaves nothing behind.
+    """
+    from fraud_server.settings import Ports, ServeSettings
+    from fraud_server.supervisor import Supervisor
+
+    if prepare:
+        from fraudctl.demo import prepare_release
+
+        prepare_release(repository, home)
+    settings = ServeSettings(
+        repository=repository,
+        home=home,
+        ports=Ports(grpc_port, http_port, metrics_port),
+        store_url=store or f"lmdb://{(home / 'store').absolute()}",
+    )
+    supervisor = Supervisor(settings, lambda line: click.echo(f"serve: {line}", err=True))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    supervisor.run()
+
+
+@click.command()
+@repository_option
+@url_option
+@click.option("--timeout", default=2.0, show_default=True, help="Seconds to wait for the answer.")
+@json_option
+def health(repository: Path, url: str, timeout: float, as_json: bool) -> None:
+    """Ask a running server for the golden vectors of the routed release. Exit code 0: right to the bit; 1: not."""
+    import time
+
+    from fraud_scoring.errors import FraudError
+    from fraud_scoring.releases import release_name
+    from fraud_server.probe import GoldenProbe
+
+    probe = GoldenProbe(repository, url)
+    began = time.monotonic()
+    try:
+        probe.check(timeout)
+        trouble = None
+    except FraudError as error:
+        trouble = str(error)
+    finally:
+        probe.close()
+    result = {
+        "healthy": trouble is None,
+        "release": release_name(probe.release),
+        "golden_vectors": probe.rows,
+        "milliseconds": round((time.monotonic() - began) * 1000, 1),
+        "trouble": trouble,
+    }
+    emit(result, as_json)
+    sys.exit(0 if trouble is None else 1)

@@ -1,0 +1,17 @@
+"""Margin and features to score and verdict, by the parameters that the release pins."""
+
+from fraud_scoring import triton_io, wire
+from fraud_scoring.decision import DecisionRule
+from fraud_scoring.releases import DECISION_FILE
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        text = (triton_io.version_folder(args) / DECISION_FILE).read_text(encoding="utf-8")
+        self.rule = DecisionRule.from_json(text)
+
+    def execute(self, requests):
+        margin, counts = triton_io.joined(requests, "margin")
+        features, _ = triton_io.joined(requests, wire.FEATURES)
+        score, verdict = self.rule.decide(margin, features)
+        return triton_io.responses(counts, score=score, verdict=verdict)

@@ -1,0 +1,31 @@
+"""Transactions to features, by the schema that the release pins. Reads the window store, never writes it."""
+
+import numpy as np
+
+from fraud_scoring import triton_io, wire
+from fraud_scoring.errors import FraudError
+from fraud_scoring.features import FeatureSet, replay
+from fraud_scoring.releases import SCHEMA_FILE
+from fraud_scoring.schema import load_schema
+from fraud_scoring.settings import Settings
+from fraud_scoring.stores import open_store
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        schema = load_schema(triton_io.version_folder(args) / SCHEMA_FILE)
+        self.store = open_store(Settings.read().store_url, schema)
+        self.features = FeatureSet(schema)
+        replay(schema, np.ones((2, schema.width), np.int64))  # loads the compiled kernel before the first caller waits
+
+    def execute(self, requests):
+        rows, counts = triton_io.joined(requests, wire.TRANSACTION)
+        group = np.repeat(np.arange(len(counts)), counts)
+        try:
+            features = self.features.compute(rows, self.store.read(rows), group)
+        except FraudError as error:
+            return [triton_io.error_response(error) for _ in requests]
+        return triton_io.responses(counts, features=features)
+
+    def finalize(self):
+        self.store.close()

@@ -1,0 +1,32 @@
+"""What can go wrong, as one small tree.
+
+    FraudError
+    ├── InvalidInput        the caller's data breaks a rule; names row, field and rule
+    ├── InvalidDefinition   a schema, feature or release file breaks a rule
+    ├── StoreUnavailable    the window store cannot read or write now; nothing was recorded
+    └── ReleaseUnavailable  no release could answer; nothing was recorded
+
+A message names the thing, the value's rule and the remedy, and carries no path, key or trace.
+"""
+
+from __future__ import annotations
+
+
+class FraudError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class InvalidInput(FraudError):
+    """The caller's data breaks a rule: the remedy is with the caller."""
+
+
+class InvalidDefinition(FraudError):
+    """A schema, feature definition or release file breaks a rule."""
+
+
+class StoreUnavailable(FraudError):
+    """The window store cannot serve now; nothing of the batch was recorded."""
+
+
+class ReleaseUnavailable(FraudError):
+    """No release answered; nothing of the batch was recorded."""

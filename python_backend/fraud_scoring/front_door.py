@@ -1,0 +1,231 @@
+"""The front door: many requests in, ONE call to the release, as many answers out.
+
+validate → what is known already? → one release call for the rest → record → answer. A request that breaks a rule, or a
+row that was answered before, changes nothing for the requests that it was batched with. An answer is given only after
+the store has recorded it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fraud_scoring import wire
+from fraud_scoring.errors import FraudError, InvalidInput
+from fraud_scoring.schema import Schema
+from fraud_scoring.stores import Answers, Recorded, WindowStore
+from fraud_scoring.validation import RowRules, read_parameters
+from fraud_scoring.windows import Int64
+
+
+@dataclass(frozen=True)
+class Request:
+    """One caller's request: `rows` [N, C] as sent, its parameters as JSON text, whether it asks for `features`."""
+
+    rows: Int64
+    parameters: str = ""
+    wants_features: bool = False
+
+
+Reply = Answers | FraudError
+"""What a request gets: its own answers, or its own error."""
+
+
+class FrontDoor:
+    """Answers dynamic batches. `call_release` scores rows int64 [M, C] in one call and raises ReleaseUnavailable."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        store: WindowStore,
+        call_release: Callable[[Int64], Answers],
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._schema = schema
+        self._store = store
+        self._call_release = call_release
+        self._now_us = now_us
+        self._rules = RowRules(schema)
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """One reply per request, in their order."""
+        replies: list[Reply | None] = [None] * len(requests)
+        to_score: list[int] = []
+        to_try: list[int] = []
+        for i, request in enumerate(requests):
+            try:
+                purpose, _ = read_parameters(request.parameters)
+                self._rules.check_shape(request.rows)
+            except InvalidInput as refusal:
+                replies[i] = refusal
+                continue
+            (to_score if purpose == wire.PURPOSE_SCORE else to_try).append(i)
+        for i, reply in self._checked(requests, to_score, self._score):
+            replies[i] = reply
+        # Each dry run goes alone: it must neither see nor be seen.
+        for one in to_try:
+            for i, reply in self._checked(requests, [one], self._try):
+                replies[i] = reply
+        return [reply for reply in replies if reply is not None]
+
+    def _checked(
+        self,
+        requests: Sequence[Request],
+        chosen: list[int],
+        answer: Callable[[list[Request]], list[Reply]],
+    ) -> list[tuple[int, Reply]]:
+        """Refuse the chosen requests that break a rule and `answer` the others together."""
+        if not chosen:
+            return []
+        refused = self._refusals([requests[i] for i in chosen])
+        good = [i for i, refusal in zip(chosen, refused, strict=True) if refusal is None]
+        replies: list[tuple[int, Reply]] = [
+            (i, refusal) for i, refusal in zip(chosen, refused, strict=True) if refusal is not None
+        ]
+        if good:
+            try:
+                replies += zip(good, answer([requests[i] for i in good]), strict=True)
+            except FraudError as failure:
+                replies += [(i, failure) for i in good]
+        return replies
+
+    def _refusals(self, requests: list[Request]) -> list[InvalidInput | None]:
+        """For each request, why its rows are refused, or None. The usual case costs one pass over the joined rows."""
+        now_us = self._now_us()
+        rows = _joined(requests)
+        ids = rows[:, self._schema.id_index]
+        if not self._rules.broken(rows, now_us).any() and (len(ids) == 1 or len(np.unique(ids)) == len(ids)):
+            return [None] * len(requests)
+        refused: list[InvalidInput | None] = []
+        for request in requests:
+            try:
+                if self._rules.broken(request.rows, now_us).any():
+                    raise self._rules.explain(request.rows, now_us)
+                self._rules.check_repeats(request.rows)
+                refused.append(None)
+            except InvalidInput as refusal:
+                refused.append(refusal)
+        return refused
+
+    def _try(self, requests: list[Request]) -> list[Reply]:
+        """A dry run: score and forget."""
+        return [self._call_release(request.rows) for request in requests]
+
+    def _score(self, requests: list[Request]) -> list[Reply]:
+        """Score what is new, record it, and answer the rest as it was answered before."""
+        rows = _joined(requests)
+        unique, inverse = _unique_rows(rows[:, self._schema.id_index])
+        recorded = self._store.recall(rows[unique, self._schema.id_index])
+        clash = self._clashes(rows, unique, inverse, recorded)
+        if clash.any():
+            return self._score_without_clashes(requests, clash)
+        fresh = np.array([known is None or known.answer is None for known in recorded], np.bool_)
+        answered: list[Answers | None] = [None if known is None else known.answer for known in recorded]
+        answers = None
+        if fresh.any():
+            new = np.flatnonzero(fresh)
+            answers = self._call_release(rows[unique[new]])
+            stood = self._store.record(rows[unique[new]], answers)
+            if len(new) == len(rows) and not any(stood):
+                return _split(answers, requests)
+            for position, (index, before) in enumerate(zip(new.tolist(), stood, strict=True)):
+                # another front door may have answered the same transaction meanwhile: the first answer stands
+                known = before.answer if before is not None else None
+                answered[index] = known if known is not None else _row(answers, position)
+        return _gather([a for a in answered if a is not None], inverse, requests)
+
+    def _clashes(
+        self, rows: Int64, unique: Int64, inverse: Int64, recorded: list[Recorded | None]
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+        """Rows bool [N] whose transaction id was given to another transaction before."""
+        first = rows[unique].copy()
+        for i, known in enumerate(recorded):
+            if known is not None and known.row.shape == first[i].shape:
+                first[i] = known.row
+        clash: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (rows != first[inverse]).any(axis=1)
+        return clash
+
+    def _score_without_clashes(
+        self, requests: list[Request], clash: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    ) -> list[Reply]:
+        name = self._schema.column_names[self._schema.id_index]
+        replies: list[Reply | None] = []
+        start = 0
+        for request in requests:
+            mine = clash[start : start + len(request.rows)]
+            start += len(request.rows)
+            if mine.any():
+                row = int(np.argmax(mine))
+                value = request.rows[row, self._schema.id_index]
+                replies.append(
+                    InvalidInput(
+                        f"row {row}: {name} {value} was used before, with other values; "
+                        "give a new transaction a new id, and repeat an old one unchanged"
+                    )
+                )
+            else:
+                replies.append(None)
+        good = [request for request, reply in zip(requests, replies, strict=True) if reply is None]
+        answers = iter(self._score(good) if good else [])
+        return [next(answers) if reply is None else reply for reply in replies]
+
+
+def _joined(requests: Sequence[Request]) -> Int64:
+    return requests[0].rows if len(requests) == 1 else np.concatenate([request.rows for request in requests])
+
+
+def _unique_rows(ids: Int64) -> tuple[Int64, Int64]:
+    """(index of each id's first row in row order, for each row its place among those)."""
+    if len(ids) == 1:
+        return np.zeros(1, np.int64), np.zeros(1, np.int64)
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[inverse]
+
+
+def _row(answers: Answers, index: int) -> Answers:
+    part = slice(index, index + 1)
+    return Answers(answers.score[part].reshape(1), answers.verdict[part], answers.features[part])
+
+
+def _split(answers: Answers, requests: list[Request]) -> list[Reply]:
+    replies: list[Reply] = []
+    start = 0
+    for request in requests:
+        part = slice(start, start + len(request.rows))
+        replies.append(Answers(answers.score[part], answers.verdict[part], answers.features[part]))
+        start = part.stop
+    return replies
+
+
+def _gather(answered: list[Answers], inverse: Int64, requests: list[Request]) -> list[Reply]:
+    """Replies made of single rows that were answered at different times, by different releases perhaps."""
+    replies: list[Reply] = []
+    start = 0
+    for request in requests:
+        mine = [answered[i] for i in inverse[start : start + len(request.rows)].tolist()]
+        start += len(request.rows)
+        widths = {answer.features.shape[1] for answer in mine}
+        if len(widths) > 1 and request.wants_features:
+            replies.append(
+                InvalidInput(
+                    f"{wire.FEATURES}: these transactions were answered by releases with different features; "
+                    "ask for them in separate requests"
+                )
+            )
+            continue
+        replies.append(
+            Answers(
+                score=np.concatenate([answer.score for answer in mine])[:, None],
+                verdict=np.concatenate([answer.verdict for answer in mine]),
+                features=np.concatenate([a.features for a in mine])
+                if len(widths) == 1
+                else np.empty((len(mine), 0), np.float32),
+            )
+        )
+    return replies

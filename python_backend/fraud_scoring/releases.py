@@ -1,0 +1,96 @@
+"""Releases by name: where the parts of release 7 lie in the served repository, and which release takes the traffic.
+
+fraud_r0007            ensemble   manifest.json, golden.npz; this folder appears last: with it the release exists
+fraud_features_r0007   python     1/schema.json
+fraud_model_r0007      onnxruntime | tensorrt
+fraud_decision_r0007   python     1/decision.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
+from fraud_scoring.schema import Schema, load_schema
+
+PARTS: Final = ("features", "model", "decision")
+SCHEMA_FILE: Final = "schema.json"
+DECISION_FILE: Final = "decision.json"
+MANIFEST_FILE: Final = "manifest.json"
+GOLDEN_FILE: Final = "golden.npz"
+ROUTES_FILE: Final = "routes.json"
+_ENSEMBLE: Final = re.compile(r"fraud_r(\d{4,})")
+
+
+def release_name(number: int) -> str:
+    """`r0007`"""
+    return f"r{number:04d}"
+
+
+def release_number(name: str) -> int:
+    """7 for `r0007`; InvalidDefinition for anything that is no release's name."""
+    match = re.fullmatch(r"r(\d{4,})", name)
+    if not match:
+        raise InvalidDefinition(f"{name!r} is not a release; write r and four digits, as in r0001")
+    return int(match.group(1))
+
+
+def ensemble_name(number: int) -> str:
+    """The Triton model that answers for the whole release: `fraud_r0007`."""
+    return f"fraud_{release_name(number)}"
+
+
+def part_name(part: str, number: int) -> str:
+    """The Triton model of one part: `fraud_features_r0007`."""
+    return f"fraud_{part}_{release_name(number)}"
+
+
+def existing(repository: Path) -> list[int]:
+    """Numbers of the complete releases in `repository`, rising."""
+    if not repository.is_dir():
+        return []
+    found = (_ENSEMBLE.fullmatch(entry.name) for entry in repository.iterdir() if (entry / MANIFEST_FILE).exists())
+    return sorted(int(match.group(1)) for match in found if match)
+
+
+def pinned_schema(repository: Path, number: int) -> Schema:
+    """The schema that a release was trained with."""
+    return load_schema(repository / part_name("features", number) / "1" / SCHEMA_FILE)
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Which release takes the traffic."""
+
+    production: int
+
+    @classmethod
+    def read(cls, repository: Path) -> Routes:
+        """The route table of `repository`; ReleaseUnavailable if there is none that can be used."""
+        try:
+            document = json.loads((repository / ROUTES_FILE).read_text(encoding="utf-8"))
+            number = release_number(document["production"])
+        except FileNotFoundError:
+            raise ReleaseUnavailable(
+                f"no route table ({ROUTES_FILE}); train a release with: fraudctl release train --data FILE"
+            ) from None
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise InvalidDefinition(f'{ROUTES_FILE} is broken; write {{"production": "r0001"}}') from None
+        if number not in existing(repository):
+            known = ", ".join(map(release_name, existing(repository))) or "none"
+            raise ReleaseUnavailable(
+                f"{ROUTES_FILE} names release {release_name(number)}, which is not in the repository; there is: {known}"
+            )
+        return cls(number)
+
+    def write(self, repository: Path) -> None:
+        """Replace the route table in one step."""
+        document = json.dumps({"production": release_name(self.production)}) + "\n"
+        staged = repository / f".{ROUTES_FILE}.{os.getpid()}"
+        staged.write_text(document, encoding="utf-8")
+        staged.replace(repository / ROUTES_FILE)

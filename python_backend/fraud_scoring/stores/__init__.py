@@ -1,0 +1,69 @@
+"""The window store: what happened before, per entity, and what was answered, per transaction.
+
+    read(rows)             the events of the entities that the rows name
+    recall(ids)            what was recorded for these transactions
+    record(rows, answers)  add the transactions, each once, with what was answered
+    label(labels)          fraud or not, once it is known
+
+Guarantees, the same for every implementation (tests/contract/test_window_store.py):
+- `record` and `label` are atomic per call and visible to every later call of every process once they return;
+- a transaction id counts once, whatever is sent again; the first answer stays;
+- an event that comes late is inserted at its own time;
+- what returned survives the death of any process. `lmdb://…?sync=commit` survives a power cut too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import parse_qs, urlsplit
+
+from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.schema import Schema
+from fraud_scoring.stores.records import Answers, Recorded
+from fraud_scoring.windows import History, Int64
+
+__all__ = ["Answers", "Recorded", "WindowStore", "open_store"]
+
+
+class WindowStore(Protocol):
+    """What every window store does. Every method raises StoreUnavailable where the store cannot serve."""
+
+    def read(self, rows: Int64) -> list[History]:
+        """One History per entity column of the schema, for `rows` int64 [N, C]."""
+
+    def recall(self, transaction_ids: Int64) -> list[Recorded | None]:
+        """What was recorded under each id int64 [N]; None for an id that is not known."""
+
+    def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
+        """Add `rows` int64 [N, C] with their answers; None for each that was added now, else what stood there before.
+
+        Without `answers` the rows are history that was never answered here; an answer may follow later.
+        """
+
+    def label(self, labels: Int64) -> Int64:
+        """Apply `labels` int64 [N, 3] (wire.LABEL_COLUMNS); wire.Accepted per row, int64 [N]."""
+
+    def close(self) -> None:
+        """Release what is held; the store can be opened again."""
+
+
+def open_store(url: str, schema: Schema) -> WindowStore:
+    """A store by its URL: `memory:` or `lmdb:///folder[?sync=commit][&limit_gib=64]`."""
+    parts = urlsplit(url)
+    options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    if parts.scheme == "memory":
+        from fraud_scoring.stores.memory import MemoryStore
+
+        return MemoryStore(schema)
+    if parts.scheme == "lmdb" and parts.path:
+        from fraud_scoring.stores.embedded import LmdbStore
+
+        sync = options.pop("sync", "background")
+        limit = options.pop("limit_gib", "64")
+        if options or sync not in ("background", "commit") or not limit.isdigit():
+            raise InvalidDefinition(
+                "store URL: options are sync=background or sync=commit, and limit_gib=<whole number>"
+            )
+        return LmdbStore(Path(parts.path), schema, power_safe=sync == "commit", limit_gib=int(limit))
+    raise InvalidDefinition(f"store URL {url!r}: write lmdb:///folder or memory:")

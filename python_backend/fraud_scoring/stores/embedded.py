@@ -1,0 +1,127 @@
+"""The window store of one machine: LMDB, shared by several processes.
+
+Readers never wait; writers take turns. A commit is in the page cache when it returns: the death of a process loses
+nothing. A background thread brings it to disk every second; `power_safe` does so before each commit returns.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+
+from fraud_scoring.errors import StoreUnavailable
+from fraud_scoring.schema import Schema
+from fraud_scoring.stores.records import PackedStore
+
+TABLES: Final = ("events", "transactions", "expiry")
+SYNC_INTERVAL_S: Final = 1.0
+
+
+class _LmdbTransaction:
+    __slots__ = ("_databases", "_transaction")
+
+    def __init__(self, transaction: Any, databases: dict[str, Any]) -> None:
+        self._transaction = transaction
+        self._databases = databases
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        value: bytes | None = self._transaction.get(key, db=self._databases[table])
+        return value
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        self._transaction.put(key, value, db=self._databases[table])
+
+    def delete(self, table: str, key: bytes) -> None:
+        self._transaction.delete(key, db=self._databases[table])
+
+    def first_key(self, table: str) -> bytes | None:
+        with self._transaction.cursor(self._databases[table]) as cursor:
+            return cursor.key() if cursor.first() else None
+
+
+class _LmdbTables:
+    def __init__(self, folder: Path, power_safe: bool, limit_gib: int) -> None:
+        self._limit_gib = limit_gib
+        with self._explained():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._environment = lmdb.open(
+                str(folder),
+                map_size=limit_gib << 30,
+                max_dbs=len(TABLES),
+                max_readers=512,
+                sync=power_safe,
+                readahead=False,
+            )
+            self._environment.reader_check()  # slots of processes that died
+            self._databases = {name: self._environment.open_db(name.encode()) for name in TABLES}
+        self._closed = threading.Event()
+        self._written = threading.Event()
+        if not power_safe:
+            threading.Thread(target=self._sync_in_background, name="store-sync", daemon=True).start()
+
+    @contextmanager
+    def reading(self) -> Iterator[_LmdbTransaction]:
+        with self._explained(), self._environment.begin(buffers=False) as transaction:
+            yield _LmdbTransaction(transaction, self._databases)
+
+    @contextmanager
+    def writing(self) -> Iterator[_LmdbTransaction]:
+        with self._explained(), self._environment.begin(write=True) as transaction:
+            yield _LmdbTransaction(transaction, self._databases)
+        self._written.set()
+
+    def close(self) -> None:
+        if not self._closed.is_set():
+            self._closed.set()
+            self._written.set()
+            self._environment.sync(True)
+            self._environment.close()
+
+    def _sync_in_background(self) -> None:
+        while self._written.wait() and not self._closed.wait(SYNC_INTERVAL_S):
+            self._written.clear()
+            with self._explained():
+                self._environment.sync(True)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what LMDB and the disk say into StoreUnavailable."""
+        try:
+            yield
+        except lmdb.MapFullError:
+            raise StoreUnavailable(
+                f"the window store has reached its limit of {self._limit_gib} GiB; raise limit_gib in the store URL"
+            ) from None
+        except (lmdb.Error, OSError) as error:
+            raise StoreUnavailable(
+                f"the window store cannot be used ({type(error).__name__}: {_reason(error)}); "
+                "check the disk's free space and the folder's permissions"
+            ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """The last part of an error's text: LMDB puts paths and call names before it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).rsplit(": ", 1)[-1]
+
+
+class LmdbStore(PackedStore):
+    """A window store in a folder of this machine."""
+
+    def __init__(
+        self,
+        folder: Path,
+        schema: Schema,
+        *,
+        power_safe: bool = False,
+        limit_gib: int = 64,
+        now_us: Callable[[], int] | None = None,
+    ) -> None:
+        clock: dict[str, Any] = {} if now_us is None else {"now_us": now_us}
+        super().__init__(_LmdbTables(folder, power_safe, limit_gib), schema, **clock)

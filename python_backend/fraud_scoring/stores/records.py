@@ -1,0 +1,206 @@
+"""How a recorded transaction is packed, and how a batch of them is applied to any ordered table of bytes.
+
+`PackedStore` holds all rules (each id once, late events, trimming, labels, retention); an implementation gives it
+transactions over three tables of bytes and nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+
+from fraud_scoring import events, wire
+from fraud_scoring.features import Float32
+from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema
+from fraud_scoring.windows import EVENT_WIDTH, NEVER, History, Int64
+
+RETENTION_DAYS: Final = 60
+"""How long a transaction's record is kept after it came: labels and repeats are understood for that long."""
+
+_UNLABELLED: Final = -1
+_HEADER: Final = struct.Struct("<bxxxiq")
+"""label (-1 none, 0 genuine, 1 fraud), columns of the row, label known at (µs)."""
+_KEY: Final = struct.Struct(">q")
+_DAY_AND_ID: Final = struct.Struct(">Iq")
+_VERDICT_BYTES: Final = 4 * (1 + wire.VERDICT_WIDTH)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A batch of answers: score FP32 [N], verdict INT32 [N, 6], features FP32 [N, F]."""
+
+    score: Float32
+    verdict: np.ndarray[tuple[int, ...], np.dtype[np.int32]]
+    features: Float32
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One transaction as it was recorded; `answer` is None for history that was never answered here."""
+
+    row: Int64
+    answer: Answers | None
+
+
+class Transaction(Protocol):
+    """A view of the tables `events`, `transactions`, `expiry`; a writing one takes effect as a whole or not at all."""
+
+    def get(self, table: str, key: bytes) -> bytes | None: ...
+
+    def put(self, table: str, key: bytes, value: bytes) -> None: ...
+
+    def delete(self, table: str, key: bytes) -> None: ...
+
+    def first_key(self, table: str) -> bytes | None:
+        """The smallest key of a table; None if it is empty."""
+
+
+class Tables(Protocol):
+    """Where the bytes are."""
+
+    def reading(self) -> AbstractContextManager[Transaction]: ...
+
+    def writing(self) -> AbstractContextManager[Transaction]: ...
+
+    def close(self) -> None: ...
+
+
+class PackedStore:
+    """A window store over `tables`; `now_us` is the clock that retention goes by."""
+
+    def __init__(
+        self, tables: Tables, schema: Schema, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    ) -> None:
+        self._tables = tables
+        self._schema = schema
+        self._now_us = now_us
+        self._entities = [(column, name.encode() + b"\0", schema.keep_us[name]) for column, name in schema.entities]
+
+    def read(self, rows: Int64) -> list[History]:
+        with self._tables.reading() as tables:
+            return [_history(tables, prefix, rows[:, column]) for column, prefix, _ in self._entities]
+
+    def recall(self, transaction_ids: Int64) -> list[Recorded | None]:
+        with self._tables.reading() as tables:
+            found = [tables.get("transactions", _KEY.pack(i)) for i in transaction_ids.tolist()]
+        return [None if value is None else _unpack_record(value) for value in found]
+
+    def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
+        packed_answers = [b""] * len(rows) if answers is None else _pack_answers(answers)
+        before: list[Recorded | None] = []
+        fresh: list[list[int]] = []
+        day = self._now_us() // MICROSECONDS_PER_DAY
+        with self._tables.writing() as tables:
+            for row, answer in zip(rows.tolist(), packed_answers, strict=True):
+                identifier = row[self._schema.id_index]
+                key = _KEY.pack(identifier)
+                stood = tables.get("transactions", key)
+                if stood is None:
+                    record = _HEADER.pack(_UNLABELLED, len(row), 0) + struct.pack(f"<{len(row)}q", *row) + answer
+                    tables.put("transactions", key, record)
+                    tables.put("expiry", _DAY_AND_ID.pack(day, identifier), b"")
+                    fresh.append(row)
+                    before.append(None)
+                    continue
+                recorded = _unpack_record(stood)
+                if recorded.answer is None and answer:
+                    tables.put("transactions", key, stood + answer)
+                before.append(recorded)
+            self._insert_events(tables, fresh)
+            self._forget(tables, day - RETENTION_DAYS, at_most=2 * len(rows) + 16)
+        return before
+
+    def label(self, labels: Int64) -> Int64:
+        accepted = np.zeros(len(labels), np.int64)
+        with self._tables.writing() as tables:
+            for i, (identifier, is_fraud, known_at_us) in enumerate(labels.tolist()):
+                accepted[i] = self._label_one(tables, identifier, is_fraud, known_at_us)
+        return accepted
+
+    def close(self) -> None:
+        self._tables.close()
+
+    def _insert_events(self, tables: Transaction, rows: list[list[int]]) -> None:
+        schema = self._schema
+        for column, prefix, keep_us in self._entities:
+            changed: dict[bytes, bytes] = {}
+            for row in rows:
+                key = prefix + _KEY.pack(row[column])
+                packed = changed[key] if key in changed else tables.get("events", key) or b""
+                event = events.pack(row[schema.time_index], row[schema.id_index], row[schema.amount_index])
+                changed[key] = events.insert(packed, event, keep_us)
+            for key, packed in changed.items():
+                tables.put("events", key, packed)
+
+    def _label_one(self, tables: Transaction, identifier: int, is_fraud: int, known_at_us: int) -> wire.Accepted:
+        key = _KEY.pack(identifier)
+        stood = tables.get("transactions", key)
+        if stood is None:
+            return wire.Accepted.UNKNOWN_TRANSACTION
+        label, columns, _ = _HEADER.unpack_from(stood)
+        if label == is_fraud:
+            return wire.Accepted.ALREADY_KNOWN
+        tables.put("transactions", key, _HEADER.pack(is_fraud, columns, known_at_us) + stood[_HEADER.size :])
+        if is_fraud or label == 1:
+            row = struct.unpack_from(f"<{columns}q", stood, _HEADER.size)
+            for column, prefix, _ in self._entities:
+                entity = prefix + _KEY.pack(row[column])
+                packed = tables.get("events", entity) or b""
+                known = known_at_us if is_fraud else NEVER
+                changed = events.set_fraud_known_at(packed, row[self._schema.time_index], identifier, known)
+                if changed is not packed:
+                    tables.put("events", entity, changed)
+        return wire.Accepted.APPLIED
+
+    def _forget(self, tables: Transaction, last_day: int, at_most: int) -> None:
+        for _ in range(at_most):
+            key = tables.first_key("expiry")
+            if key is None or _DAY_AND_ID.unpack(key)[0] >= last_day:
+                return
+            tables.delete("expiry", key)
+            tables.delete("transactions", _KEY.pack(_DAY_AND_ID.unpack(key)[1]))
+
+
+def _history(tables: Transaction, prefix: bytes, keys: Int64) -> History:
+    if len(keys) == 1:
+        unique, segment = keys, np.zeros(1, np.int64)
+    else:
+        unique, inverse = np.unique(keys, return_inverse=True)
+        segment = inverse.astype(np.int64, copy=False)
+    packed = [tables.get("events", prefix + _KEY.pack(key)) or b"" for key in unique.tolist()]
+    offsets = np.zeros(len(packed) + 1, np.int64)
+    np.cumsum([len(value) // events.EVENT.size for value in packed], out=offsets[1:])
+    # bytearray: the kernel is compiled for writable arrays only
+    joined = np.frombuffer(bytearray().join(packed), np.int64).reshape(-1, EVENT_WIDTH)
+    return History(segment, offsets, joined)
+
+
+def _pack_answers(answers: Answers) -> list[bytes]:
+    """Each row's score, verdict and features, little-endian, one after the other."""
+    n = len(answers.score)
+    parts = (answers.score.reshape(n, 1), answers.verdict, answers.features)
+    block = np.concatenate([np.ascontiguousarray(part).view(np.uint8) for part in parts], axis=1)
+    size, joined = block.shape[1], block.tobytes()
+    return [joined[i * size : (i + 1) * size] for i in range(n)]
+
+
+def _unpack_record(value: bytes) -> Recorded:
+    _, columns, _ = _HEADER.unpack_from(value)
+    row = np.frombuffer(value, np.int64, columns, _HEADER.size)
+    answer = value[_HEADER.size + 8 * columns :]
+    if not answer:
+        return Recorded(row, None)
+    return Recorded(
+        row,
+        Answers(
+            score=np.frombuffer(answer, np.float32, 1),
+            verdict=np.frombuffer(answer, np.int32, wire.VERDICT_WIDTH, 4)[None, :],
+            features=np.frombuffer(answer, np.float32, -1, _VERDICT_BYTES)[None, :],
+        ),
+    )

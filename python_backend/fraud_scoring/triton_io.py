@@ -1,0 +1,102 @@
+"""The one place that converts between Triton's python backend and arrays. Importable only inside Triton.
+
+`model.py` files call this and the core, and hold no logic of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton_python_backend_utils as pb_utils
+
+from fraud_scoring import wire
+from fraud_scoring.errors import FraudError, InvalidInput, ReleaseUnavailable, StoreUnavailable
+from fraud_scoring.front_door import Reply, Request
+from fraud_scoring.releases import ensemble_name
+from fraud_scoring.stores import Answers
+from fraud_scoring.windows import Int64
+
+Array = npt.NDArray[Any]
+
+_UNAVAILABLE = (StoreUnavailable, ReleaseUnavailable)
+
+
+def repository_of(arguments: dict[str, str]) -> Path:
+    """The model repository that holds the model which Triton initialises with `arguments`."""
+    return Path(arguments["model_repository"]).parent
+
+
+def version_folder(arguments: dict[str, str]) -> Path:
+    """The folder of the version that Triton initialises with `arguments`."""
+    return Path(arguments["model_repository"]) / arguments["model_version"]
+
+
+def array(request: Any, name: str) -> Array:
+    """One input tensor of a request."""
+    found: Array = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+    return found
+
+
+def joined(requests: Sequence[Any], name: str) -> tuple[Array, list[int]]:
+    """(the requests' tensors as one matrix, rows of each)."""
+    parts = [array(request, name) for request in requests]
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts)), [len(part) for part in parts]
+
+
+def responses(rows: Sequence[int], **outputs: Array) -> list[Any]:
+    """The joined outputs as one response per request; `rows` says how many rows each gets."""
+    out, start = [], 0
+    for count in rows:
+        part = slice(start, start + count)
+        tensors = [pb_utils.Tensor(name, np.ascontiguousarray(value[part])) for name, value in outputs.items()]
+        out.append(pb_utils.InferenceResponse(tensors))
+        start += count
+    return out
+
+
+def error_response(error: FraudError) -> Any:
+    """A response that refuses, with the gRPC status of the error's kind."""
+    # the stub adds its names to the module after it has imported the model: they cannot be used at import
+    codes = pb_utils.TritonError
+    if isinstance(error, InvalidInput):
+        code = codes.INVALID_ARG
+    else:
+        code = codes.UNAVAILABLE if isinstance(error, _UNAVAILABLE) else codes.INTERNAL
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
+
+
+def front_door_request(request: Any) -> Request:
+    """A caller's request as the front door takes it."""
+    wants_features = wire.FEATURES in request.requested_output_names()
+    return Request(array(request, wire.TRANSACTION), request.parameters(), wants_features)
+
+
+def front_door_response(reply: Reply, wants_features: bool) -> Any:
+    """The front door's reply as Triton's."""
+    if isinstance(reply, FraudError):
+        return error_response(reply)
+    tensors = [pb_utils.Tensor(wire.SCORE, reply.score), pb_utils.Tensor(wire.VERDICT, reply.verdict)]
+    if wants_features:
+        tensors.append(pb_utils.Tensor(wire.FEATURES, reply.features))
+    return pb_utils.InferenceResponse(tensors)
+
+
+def call_release(number: int, rows: Int64) -> Answers:
+    """Score `rows` by a release's ensemble, in one call; ReleaseUnavailable says why it did not answer."""
+    request = pb_utils.InferenceRequest(
+        model_name=ensemble_name(number),
+        requested_output_names=[wire.SCORE, wire.VERDICT, wire.FEATURES],
+        inputs=[pb_utils.Tensor(wire.TRANSACTION, rows)],
+    )
+    response = request.exec()
+    if response.has_error():
+        raise ReleaseUnavailable(f"release {ensemble_name(number)} did not answer: {response.error().message()}")
+    score, verdict, features = (
+        pb_utils.get_output_tensor_by_name(response, name).as_numpy()
+        for name in (wire.SCORE, wire.VERDICT, wire.FEATURES)
+    )
+    return Answers(score, verdict, features)

@@ -1,0 +1,98 @@
+"""The wire contract: every tensor name, dtype, code and limit, in one place.
+
+`fraud_score`     in  transaction INT64 [N, C]   columns of the release's schema (five by default)
+                  out score       FP32  [N, 1]   calibrated probability of fraud, 0 to 1
+                  out verdict     INT32 [N, 6]   VERDICT_COLUMNS
+                  out features    FP32  [N, F]   what the model saw; only when asked for
+`fraud_feedback`  in  label       INT64 [N, 3]   LABEL_COLUMNS
+                  out accepted    INT32 [N, 1]   Accepted
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from fraud_scoring.reasons import reason_text
+
+__all__ = [
+    "ACCEPTED",
+    "DEFAULT_DEADLINE_US",
+    "FEATURES",
+    "FEEDBACK_MODEL",
+    "LABEL",
+    "LABEL_COLUMNS",
+    "MAX_DEADLINE_US",
+    "MAX_ROWS",
+    "PARAMETERS",
+    "PARAMETER_DEADLINE",
+    "PARAMETER_PURPOSE",
+    "PURPOSES",
+    "PURPOSE_DRY_RUN",
+    "PURPOSE_SCORE",
+    "REASON_SLOTS",
+    "SCORE",
+    "SCORE_MODEL",
+    "TRANSACTION",
+    "VERDICT",
+    "VERDICT_COLUMNS",
+    "VERDICT_WIDTH",
+    "Accepted",
+    "Decision",
+    "Source",
+    "reason_text",
+]
+
+SCORE_MODEL: Final = "fraud_score"
+FEEDBACK_MODEL: Final = "fraud_feedback"
+
+TRANSACTION: Final = "transaction"
+SCORE: Final = "score"
+VERDICT: Final = "verdict"
+FEATURES: Final = "features"
+LABEL: Final = "label"
+ACCEPTED: Final = "accepted"
+
+MAX_ROWS: Final = 1024
+"""Most rows in one request."""
+
+PARAMETER_DEADLINE: Final = "deadline_us"
+PARAMETER_PURPOSE: Final = "purpose"
+PARAMETERS: Final = (PARAMETER_DEADLINE, PARAMETER_PURPOSE)
+DEFAULT_DEADLINE_US: Final = 80_000
+MAX_DEADLINE_US: Final = 60_000_000
+
+PURPOSE_SCORE: Final = "score"
+PURPOSE_DRY_RUN: Final = "dry_run"
+"""Scored as if it were real, but neither recorded nor logged as a decision."""
+PURPOSES: Final = (PURPOSE_SCORE, PURPOSE_DRY_RUN)
+
+REASON_SLOTS: Final = 3
+VERDICT_COLUMNS: Final = ("decision", "reason_1", "reason_2", "reason_3", "release", "source")
+VERDICT_WIDTH: Final = len(VERDICT_COLUMNS)
+LABEL_COLUMNS: Final = ("transaction_id", "is_fraud", "known_at_us")
+
+
+class Decision(IntEnum):
+    """What to do with the payment (`verdict` column 0)."""
+
+    APPROVE = 0
+    REVIEW = 1
+    DECLINE = 2
+
+
+class Source(IntEnum):
+    """Who decided (`verdict` column 5); anything but PRIMARY and CANARY is a degraded answer."""
+
+    PRIMARY = 0
+    CANARY = 1
+    FALLBACK_RELEASE = 2
+    SCORECARD = 3
+
+
+class Accepted(IntEnum):
+    """What became of a label (`accepted`)."""
+
+    UNKNOWN_TRANSACTION = 0
+    APPLIED = 1
+    ALREADY_KNOWN = 2
