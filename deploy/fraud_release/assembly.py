@@ -22,6 +22,7 @@ from fraud_scoring.releases import (
     DECISION_FILE,
     GOLDEN_FILE,
     MANIFEST_FILE,
+    MODEL_FILE,
     PARTS,
     SCHEMA_FILE,
     ensemble_name,
@@ -55,7 +56,7 @@ def write_release(
 ) -> dict[str, Any]:
     """Write release `number`; returns its manifest.
 
-    `artifacts` holds the bytes of schema.json, model.onnx, decision.json and golden.npz; `facts` goes into the manifest.
+    `artifacts` holds the bytes of schema.json, model.onnx, decision.json, golden.npz; `facts` goes into the manifest.
     """
     release = release_name(number)
     staging = repository / f"{_STAGING}{release}"
@@ -63,7 +64,7 @@ def write_release(
     names = {"ensemble": ensemble_name(number), **{part: part_name(part, number) for part in PARTS}}
     contents = {
         f"{names['features']}/1/{SCHEMA_FILE}": artifacts[SCHEMA_FILE],
-        f"{names['model']}/1/model.onnx": artifacts["model.onnx"],
+        f"{names['model']}/1/{MODEL_FILE}": artifacts[MODEL_FILE],
         f"{names['decision']}/1/{DECISION_FILE}": artifacts[DECISION_FILE],
         f"{names['ensemble']}/{GOLDEN_FILE}": artifacts[GOLDEN_FILE],
     }
@@ -90,7 +91,7 @@ def write_release(
 
 
 def verify_release(repository: Path, number: int) -> dict[str, Any]:
-    """The manifest of a release whose every file is what the manifest says; ReleaseRefused names the one that is not."""
+    """The manifest of a release whose every file is what it says; ReleaseRefused names the one that is not."""
     release = release_name(number)
     try:
         manifest: dict[str, Any] = json.loads((repository / ensemble_name(number) / MANIFEST_FILE).read_bytes())

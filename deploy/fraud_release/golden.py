@@ -20,7 +20,7 @@ _SPAN_DAYS = 45
 
 
 def golden_transactions(schema: Schema, seed: int) -> Int64:
-    """Transactions int64 [64, C] of few entities over 45 days, so that the windows fill; amounts from small to large."""
+    """Transactions int64 [64, C] of few entities over 45 days, so that the windows fill; amounts small to large."""
     random = np.random.default_rng(seed)
     rows = np.empty((ROWS, schema.width), np.int64)
     for index, column in enumerate(schema.columns):

@@ -35,7 +35,7 @@ from fraud_scoring.decision import DecisionRule
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.features import Float32, replay
 from fraud_scoring.pipeline import Pipeline
-from fraud_scoring.releases import DECISION_FILE, GOLDEN_FILE, SCHEMA_FILE
+from fraud_scoring.releases import DECISION_FILE, GOLDEN_FILE, MODEL_FILE, SCHEMA_FILE
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers
 from fraud_scoring.wire import Decision
@@ -93,7 +93,7 @@ def train(
         progress(0.97, "writing")
         artifacts = {
             SCHEMA_FILE: schema.document.encode(),
-            "model.onnx": graph,
+            MODEL_FILE: graph,
             DECISION_FILE: rule.to_json().encode(),
             GOLDEN_FILE: golden_file(pipeline, plan.seed),
         }

@@ -1,8 +1,8 @@
 """Boosted trees to ONNX without losing a bit.
 
-LightGBM compares and adds in binary64. The graph does the same: features are cast to binary64, thresholds and leaves are
-stored in binary64, and the sum is rounded to binary32 once. So every row takes the same branches and gets the same sum,
-which converters that round thresholds to binary32 do not promise (docs/decisions/0003-own-tree-export.md).
+LightGBM compares and adds in binary64. The graph does the same: features are cast to binary64, thresholds and leaves
+are stored in binary64, and the sum is rounded to binary32 once. So every row takes the same branches and gets the same
+sum, which converters that round thresholds to binary32 do not promise (docs/decisions/0003-own-tree-export.md).
 """
 
 from __future__ import annotations

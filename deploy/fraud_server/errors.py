@@ -1,7 +1,7 @@
 """What can stop the server.
 
-    FraudError
-    └── CannotServe    a port, a release, a disk, a library: named, with what to do
+FraudError
+└── CannotServe    a port, a release, a disk, a library: named, with what to do
 """
 
 from __future__ import annotations

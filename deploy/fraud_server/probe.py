@@ -62,5 +62,3 @@ class GoldenProbe:
 
     def close(self) -> None:
         self._client.close()
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import secrets
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +28,8 @@ SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Triton's python ba
 DRAIN_SECONDS: Final = 10
 # Open only to who knows a key that is never told: known weaknesses of this Triton sit behind these calls.
 RESTRICTED: Final = "shared-memory,model-repository,trace,logging"
+PROCESS_FILE: Final = "server.json"
+"""In the run folder while a server runs: its process id and address."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -40,6 +44,7 @@ class TritonProcess:
         self._log = run / "triton.log"
         self._shm_prefix = f"fraudserve_{os.getpid()}_"
         self._stubs: set[int] = set()
+        prctl = ctypes.CDLL(None).prctl  # the kernel ends the server when the supervisor is gone, however it went
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 _command(settings, wheel, releases, self._shm_prefix),
@@ -48,12 +53,10 @@ class TritonProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(prctl, _PR_SET_PDEATHSIG, signal.SIGTERM),  # noqa: PLW1509 - one system call
             )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        self._file = run / PROCESS_FILE
+        self._file.write_text(json.dumps({"pid": self._process.pid, "url": settings.url}), encoding="utf-8")
 
     def note_stubs(self) -> None:
         """Remember the python stubs that are there now; from here on each of them must live."""
@@ -93,6 +96,7 @@ class TritonProcess:
         self._process.wait()
         for region in SHARED_MEMORY.glob(f"{self._shm_prefix}*"):
             region.unlink(missing_ok=True)
+        self._file.unlink(missing_ok=True)
 
     def _running_stubs(self) -> set[int]:
         try:
@@ -144,12 +148,5 @@ def _environment(settings: ServeSettings, wheel: TritonWheel) -> dict[str, str]:
     }
 
 
-def _die_with_parent() -> None:
-    """In the child: ask the kernel for SIGTERM when the supervisor is gone, however it went."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def _exit_reason(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-
-

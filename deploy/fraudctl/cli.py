@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from fraud_client import FraudClientError, InvalidRequest
 from fraud_scoring.errors import FraudError, InvalidDefinition, InvalidInput
 
 _GROUPS = {
@@ -60,6 +61,9 @@ def main() -> None:
     except FraudError as error:
         click.echo(f"fraudctl: {error}", err=True)
         sys.exit(2 if isinstance(error, InvalidInput | InvalidDefinition) else 1)
+    except FraudClientError as error:
+        click.echo(f"fraudctl: {error}", err=True)
+        sys.exit(2 if isinstance(error, InvalidRequest) else 1)
     except BrokenPipeError:
         sys.exit(1)
 

@@ -22,3 +22,10 @@ schema_option = click.option(
 url_option = click.option(
     "--url", default="localhost:8001", show_default=True, help="The server's gRPC address, host:port."
 )
+home_option = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("var"),
+    show_default=True,
+    help="Folder for the store and for what the running server needs.",
+)

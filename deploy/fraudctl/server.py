@@ -8,16 +8,8 @@ from pathlib import Path
 
 import click
 
-from fraudctl.options import json_option, repository_option, url_option
+from fraudctl.options import home_option, json_option, repository_option, url_option
 from fraudctl.report import emit
-
-home_option = click.option(
-    "--home",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("var"),
-    show_default=True,
-    help="Folder for the store and for what the running server needs.",
-)
 
 
 @click.command()

@@ -1,1 +1,1 @@
-"""."""
+"""Streams of transactions against a running server: verification and the demonstration."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.features import Float32, Float64
 
 Int32 = npt.NDArray[np.int32]
+
+LEAST_POINTS: Final = 0.4
+"""From here on a group of features is named as a reason: the odds of fraud are half as high again as on average."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class DecisionRule:
         return score[:, None], verdict
 
     def reasons(self, features: Float32) -> Int32:
-        """The reason codes INT32 [N, 3] with the most points, most first; 0 where none speaks for fraud."""
+        """The reason codes INT32 [N, 3] with the most points, most first; 0 where none has LEAST_POINTS."""
         codes = sorted({feature.reason for feature in self.scorecard if feature.reason})
         points = np.zeros((len(features), len(codes)), np.float64)
         for position, feature in enumerate(self.scorecard):
@@ -80,7 +83,7 @@ class DecisionRule:
         order = np.argsort(-points, axis=1, kind="stable")[:, : wire.REASON_SLOTS]
         best = np.take_along_axis(points, order, axis=1)
         named = np.array(codes, np.int32)[order]
-        out[:, : order.shape[1]] = np.where(best > 0, named, 0)
+        out[:, : order.shape[1]] = np.where(best >= LEAST_POINTS, named, 0)
         return out
 
     def to_json(self) -> str:

@@ -5,13 +5,16 @@ Used offline (evaluation, golden vectors, replay); what it answers is what the s
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fraud_scoring.decision import DecisionRule
 from fraud_scoring.features import FeatureSet, Float32, replay
+from fraud_scoring.releases import DECISION_FILE, MODEL_FILE, part_name, pinned_schema
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers
 from fraud_scoring.windows import History, Int64
@@ -21,14 +24,20 @@ class Pipeline:
     """Features → model → decision; `graph` is the serialised ONNX model."""
 
     def __init__(self, schema: Schema, graph: bytes, rule: DecisionRule) -> None:
-        import onnxruntime
-
+        onnxruntime: Any = importlib.import_module("onnxruntime")  # heavy, and not wanted by who only decides
         self.schema = schema
         self.rule = rule
         self._features = FeatureSet(schema)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    @classmethod
+    def load(cls, repository: Path, release: int) -> Pipeline:
+        """The release as it lies in `repository`."""
+        rule = (repository / part_name("decision", release) / "1" / DECISION_FILE).read_text(encoding="utf-8")
+        graph = (repository / part_name("model", release) / "1" / MODEL_FILE).read_bytes()
+        return cls(pinned_schema(repository, release), graph, DecisionRule.from_json(rule))
 
     def margin(self, features: Float32) -> Float32:
         """The model's margin FP32 [N, 1] for features FP32 [N, F]."""

@@ -20,6 +20,7 @@ from fraud_scoring.schema import Schema, load_schema
 
 PARTS: Final = ("features", "model", "decision")
 SCHEMA_FILE: Final = "schema.json"
+MODEL_FILE: Final = "model.onnx"
 DECISION_FILE: Final = "decision.json"
 MANIFEST_FILE: Final = "manifest.json"
 GOLDEN_FILE: Final = "golden.npz"

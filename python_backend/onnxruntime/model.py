@@ -1,7 +1,7 @@
 """A python-based Triton backend: serves `backend: "onnxruntime"` where the C++ backend is not installed.
 
-It reads what the C++ backend reads (model.onnx beside it, `intra_op_thread_count` in the model's parameters), so that the
-same repository runs on either. Only the first dimension may vary, as with any batching model.
+It reads what the C++ backend reads (model.onnx beside it, `intra_op_thread_count` in the model's parameters), so that
+the same repository runs on either. Only the first dimension may vary, as with any batching model.
 """
 
 import json
