@@ -48,10 +48,18 @@ class DecisionRule:
     def __post_init__(self) -> None:
         if len(self.margins) < 2 or len(self.margins) != len(self.probabilities):
             raise InvalidDefinition("decision: the calibration needs two knots or more, a probability for each margin")
-        if (np.diff(self.margins) <= 0).any() or (np.diff(self.probabilities) < 0).any():
-            raise InvalidDefinition("decision: the calibration's margins must rise and its probabilities not fall")
+        if not np.isfinite(self.margins).all() or not (np.diff(self.margins) > 0).all():
+            raise InvalidDefinition("decision: the calibration's margins must be finite and rise")
+        inside = (self.probabilities >= 0) & (self.probabilities <= 1)
+        if not inside.all() or not (np.diff(self.probabilities) >= 0).all():
+            raise InvalidDefinition("decision: the calibration's probabilities must lie within 0 to 1 and not fall")
         if not 0 <= self.review_at <= self.decline_at:
             raise InvalidDefinition("decision: thresholds must be 0 ≤ review_at ≤ decline_at")
+        for feature in self.scorecard:
+            if len(feature.points) != len(feature.edges) + 1 or not (np.diff(feature.edges) > 0).all():
+                raise InvalidDefinition(
+                    f"decision: scorecard of {feature.name}: the edges must rise, and points are one more"
+                )
 
     def calibrate(self, margin: Float32) -> Float32:
         """Probability of fraud FP32 [N] for the model's margin FP32 [N]."""

@@ -63,12 +63,12 @@ class FrontDoor:
                 replies[i] = refusal
                 continue
             (to_score if purpose == wire.PURPOSE_SCORE else to_try).append(i)
-        for i, reply in self._checked(requests, to_score, self._score):
-            replies[i] = reply
-        # Each dry run goes alone: it must neither see nor be seen.
+        # Each dry run goes alone, and before anything is recorded: it must neither see nor be seen.
         for one in to_try:
             for i, reply in self._checked(requests, [one], self._try):
                 replies[i] = reply
+        for i, reply in self._checked(requests, to_score, self._score):
+            replies[i] = reply
         return [reply for reply in replies if reply is not None]
 
     def _checked(
@@ -119,58 +119,54 @@ class FrontDoor:
         rows = _joined(requests)
         unique, inverse = _unique_rows(rows[:, self._schema.id_index])
         recorded = self._store.recall(rows[unique, self._schema.id_index])
-        clash = self._clashes(rows, unique, inverse, recorded)
-        if clash.any():
-            return self._score_without_clashes(requests, clash)
+        first = rows[unique]
+        if any(map(_differs, recorded, first)) or (len(unique) < len(rows) and (rows != first[inverse]).any()):
+            return self._score_without_clashes(requests, recorded)
         fresh = np.array([known is None or known.answer is None for known in recorded], np.bool_)
         answered: list[Answers | None] = [None if known is None else known.answer for known in recorded]
         answers = None
         if fresh.any():
             new = np.flatnonzero(fresh)
-            answers = self._call_release(rows[unique[new]])
-            stood = self._store.record(rows[unique[new]], answers)
+            answers = self._call_release(first[new])
+            stood = self._store.record(first[new], answers)
             if len(new) == len(rows) and not any(stood):
                 return _split(answers, requests)
+            if any(map(_differs, stood, first[new])):
+                return self._score(requests)  # another front door gave an id to another transaction meanwhile
             for position, (index, before) in enumerate(zip(new.tolist(), stood, strict=True)):
                 # another front door may have answered the same transaction meanwhile: the first answer stands
                 known = before.answer if before is not None else None
                 answered[index] = known if known is not None else _row(answers, position)
         return _gather([a for a in answered if a is not None], inverse, requests)
 
-    def _clashes(
-        self, rows: Int64, unique: Int64, inverse: Int64, recorded: list[Recorded | None]
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-        """Rows bool [N] whose transaction id was given to another transaction before."""
-        first = rows[unique].copy()
-        for i, known in enumerate(recorded):
-            if known is not None and known.row.shape == first[i].shape:
-                first[i] = known.row
-        clash: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (rows != first[inverse]).any(axis=1)
-        return clash
-
-    def _score_without_clashes(
-        self, requests: list[Request], clash: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
-    ) -> list[Reply]:
-        name = self._schema.column_names[self._schema.id_index]
-        replies: list[Reply | None] = []
-        start = 0
-        for request in requests:
-            mine = clash[start : start + len(request.rows)]
-            start += len(request.rows)
-            if mine.any():
-                row = int(np.argmax(mine))
-                value = request.rows[row, self._schema.id_index]
-                replies.append(
-                    InvalidInput(
-                        f"row {row}: {name} {value} was used before, with other values; "
-                        "give a new transaction a new id, and repeat an old one unchanged"
-                    )
-                )
-            else:
-                replies.append(None)
-        good = [request for request, reply in zip(requests, replies, strict=True) if reply is None]
+    def _score_without_clashes(self, requests: list[Request], recorded: list[Recorded | None]) -> list[Reply]:
+        """Refuse each request that gives a used id to another transaction, and score the others."""
+        taken = {
+            int(known.row[self._schema.id_index]): known.row.tolist()
+            for known in recorded
+            if known is not None and len(known.row) == self._schema.width
+        }
+        refused = [self._claim(request, taken) for request in requests]
+        good = [request for request, refusal in zip(requests, refused, strict=True) if refusal is None]
         answers = iter(self._score(good) if good else [])
-        return [next(answers) if reply is None else reply for reply in replies]
+        return [next(answers) if refusal is None else refusal for refusal in refused]
+
+    def _claim(self, request: Request, taken: dict[int, list[int]]) -> InvalidInput | None:
+        """Enter a request's ids into `taken`; the error, and nothing entered, if one stands there with other values."""
+        mine = {row[self._schema.id_index]: row for row in request.rows.tolist()}
+        for i, (identifier, row) in enumerate(mine.items()):
+            if taken.get(identifier, row) != row:
+                return InvalidInput(
+                    f"row {i}: {self._schema.column_names[self._schema.id_index]} {identifier} was used before, with "
+                    "other values; give a new transaction a new id, and repeat an old one unchanged"
+                )
+        taken.update(mine)
+        return None
+
+
+def _differs(known: Recorded | None, row: Int64) -> bool:
+    """Whether a transaction is not the one that was recorded under its id."""
+    return known is not None and len(known.row) == len(row) and bool((known.row != row).any())
 
 
 def _joined(requests: Sequence[Request]) -> Int64:

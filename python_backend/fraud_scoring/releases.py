@@ -80,7 +80,7 @@ class Routes:
             raise ReleaseUnavailable(
                 f"no route table ({ROUTES_FILE}); train a release with: fraudctl release train --data FILE"
             ) from None
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             raise InvalidDefinition(f'{ROUTES_FILE} is broken; write {{"production": "r0001"}}') from None
         if number not in existing(repository):
             known = ", ".join(map(release_name, existing(repository))) or "none"

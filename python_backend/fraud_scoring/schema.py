@@ -17,16 +17,21 @@ from typing import Any, Final
 import yaml
 
 from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.reasons import OWN_REASONS_FROM, REASONS
 
 MICROSECONDS_PER_DAY: Final = 86_400_000_000
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
+INT32_MAX: Final = 2**31 - 1
 
 ROLES: Final = ("id", "time", "entity", "category", "amount")
 EARLIEST_TIME_US: Final = 946_684_800_000_000
 """2000-01-01: anything before is a unit mistake (seconds or milliseconds sent as microseconds)."""
 MAX_AHEAD_US: Final = MICROSECONDS_PER_DAY
 """How far beyond the server's clock an event time may lie."""
+AMOUNT_LIMIT: Final = 10**13
+"""Largest amount, in minor units, that a schema may allow: a window of 900,000 such amounts still adds up in INT64."""
+LONGEST_DAYS: Final = 36_500
 
 
 @dataclass(frozen=True)
@@ -136,17 +141,20 @@ class Schema:
         """A schema from a parsed document; InvalidDefinition names the entry and its rule."""
         if not isinstance(document, Mapping):
             raise InvalidDefinition("a schema is a mapping with the entries name, columns and features")
-        name = str(document.get("name", ""))
-        if not name:
-            raise InvalidDefinition("schema: the entry 'name' is missing")
+        name = document.get("name")
+        if not isinstance(name, str) or not name:
+            raise InvalidDefinition("schema: the entry 'name' is missing; write a text")
         where = f"schema {name}"
+        _only_known(where, document, {"name", "columns", "features", "late_by_days"})
         columns = tuple(_column(where, entry) for entry in _entries(where, document, "columns"))
         _check_roles(where, columns)
         features = tuple(f for entry in _entries(where, document, "features") for f in _features(where, entry, columns))
         _unique(f"{where}: feature", [feature.name for feature in features])
         late_by_days = document.get("late_by_days", 2)
-        if not isinstance(late_by_days, int | float) or late_by_days < 1:
-            raise InvalidDefinition(f"{where}: late_by_days is {late_by_days!r}; write a number of days from 1 on")
+        if not _is_days(late_by_days, 1):
+            raise InvalidDefinition(
+                f"{where}: late_by_days is {late_by_days!r}; write a number of days from 1 to {LONGEST_DAYS:,}"
+            )
         text = json.dumps(document, sort_keys=True, indent=1)
         return cls(name, columns, features, int(late_by_days * MICROSECONDS_PER_DAY), text)
 
@@ -182,8 +190,16 @@ def _unique(what: str, names: list[str]) -> None:
 
 
 def _only_known(what: str, entry: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(entry) - known):
+    if unknown := sorted(set(entry) - known, key=str):
         raise InvalidDefinition(f"{what}: unknown entry {unknown[0]!r}; known are {', '.join(sorted(known))}")
+
+
+def _is_days(value: object, least: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= LONGEST_DAYS
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _column(where: str, entry: Mapping[str, Any]) -> Column:
@@ -195,10 +211,17 @@ def _column(where: str, entry: Mapping[str, Any]) -> Column:
         raise InvalidDefinition(f"{what}: role is {entry.get('role')!r}; write one of {', '.join(ROLES)}")
     if entry["role"] == "time":
         entry = {"minimum": EARLIEST_TIME_US, **entry}
-    column = Column(**entry)
-    bounds = (column.minimum, column.maximum, column.minor_units)
-    if not all(isinstance(bound, int) for bound in bounds) or column.minimum > column.maximum or column.minor_units < 1:
-        raise InvalidDefinition(f"{what}: minimum, maximum and minor_units are whole numbers, minimum ≤ maximum")
+    lowest, highest = (-AMOUNT_LIMIT, AMOUNT_LIMIT) if entry["role"] == "amount" else (INT64_MIN, INT64_MAX)
+    column = Column(**{"minimum": lowest, "maximum": highest, **entry})
+    if not _is_whole(column.minor_units) or column.minor_units < 1:
+        raise InvalidDefinition(f"{what}: minor_units is {column.minor_units!r}; write a whole number from 1 on")
+    bounds = (column.minimum, column.maximum)
+    if not all(map(_is_whole, bounds)) or not lowest <= column.minimum <= column.maximum <= highest:
+        raise InvalidDefinition(
+            f"{what}: minimum and maximum are whole numbers, minimum ≤ maximum, within {lowest} to {highest}"
+        )
+    if not isinstance(column.file, str) or not isinstance(column.meaning, str):
+        raise InvalidDefinition(f"{what}: file and meaning are texts")
     return column
 
 
@@ -212,33 +235,36 @@ def _check_roles(where: str, columns: tuple[Column, ...]) -> None:
         raise InvalidDefinition(f"{where}: no column has the role entity; at least one must")
 
 
-_FEATURE_ENTRIES: Final = {"name", "of", "column", "entity", "days", "delay_days", "until_hour", "reason"}
+_ROW_ENTRIES: Final = {"value": {"column"}, "weekend": set[str](), "night": {"until_hour"}}
+_WINDOW_ENTRIES: Final = {"entity", "days", "delay_days"}
 
 
 def _features(where: str, entry: Mapping[str, Any], columns: tuple[Column, ...]) -> list[Feature]:
     """The features that one entry defines: one, or one for each of its `days`."""
     name, of = entry.get("name"), entry.get("of")
     what = f"{where}: feature {name!r}"
-    _only_known(what, entry, _FEATURE_ENTRIES)
     if not isinstance(name, str) or not name:
-        raise InvalidDefinition(f"{what}: 'name' is missing")
-    reason = entry.get("reason", 0)
-    if not isinstance(reason, int) or reason < 0:
-        raise InvalidDefinition(f"{what}: reason is {reason!r}; write a reason code, 0 for none")
-    if of in ROW_KINDS:
-        column = entry.get("column", "")
-        if of == "value" and column not in [c.name for c in columns if c.role in ("amount", "category")]:
-            raise InvalidDefinition(f"{what}: column is {column!r}; name a column with the role amount or category")
-        return [Feature(name, of, reason, column=column, until_hour=int(entry.get("until_hour", 6)))]
-    if of not in WINDOW_KINDS:
+        raise InvalidDefinition(f"{what}: 'name' is missing; write a text")
+    if of not in ROW_KINDS + WINDOW_KINDS:
         raise InvalidDefinition(f"{what}: of is {of!r}; write one of {', '.join(ROW_KINDS + WINDOW_KINDS)}")
+    _only_known(what, entry, {"name", "of", "reason"} | _ROW_ENTRIES.get(of, _WINDOW_ENTRIES))
+    reason = entry.get("reason", 0)
+    if not _is_whole(reason) or not (reason == 0 or reason in REASONS or OWN_REASONS_FROM <= reason <= INT32_MAX):
+        raise InvalidDefinition(
+            f"{what}: reason is {reason!r}; write 0 for none, a code from 1 to {max(REASONS)}, "
+            f"or one of your own from {OWN_REASONS_FROM} on"
+        )
+    if of in ROW_KINDS:
+        return [_row_feature(what, entry, reason, columns)]
     if entry.get("entity") not in [c.name for c in columns if c.role == "entity"]:
         raise InvalidDefinition(f"{what}: entity is {entry.get('entity')!r}; name a column with the role entity")
     days, delay = entry.get("days"), entry.get("delay_days", 0)
-    if not isinstance(days, list) or not days or not all(isinstance(d, int | float) and d > 0 for d in days):
-        raise InvalidDefinition(f"{what}: days is {days!r}; write a list of numbers of days, each above 0")
-    if not isinstance(delay, int | float) or delay < 0:
-        raise InvalidDefinition(f"{what}: delay_days is {delay!r}; write a number of days from 0 on")
+    if not isinstance(days, list) or not days or not all(_is_days(d, 1 / MICROSECONDS_PER_DAY) for d in days):
+        raise InvalidDefinition(
+            f"{what}: days is {days!r}; write a list of numbers of days, each above 0 and at most {LONGEST_DAYS:,}"
+        )
+    if not _is_days(delay, 0):
+        raise InvalidDefinition(f"{what}: delay_days is {delay!r}; write a number of days from 0 to {LONGEST_DAYS:,}")
     if len(days) > 1 and "{days}" not in name:
         raise InvalidDefinition(f"{what}: it has several windows; write {{days}} in its name")
     if of == "ratio" and delay:
@@ -254,3 +280,13 @@ def _features(where: str, entry: Mapping[str, Any], columns: tuple[Column, ...])
         )
         for length in days
     ]
+
+
+def _row_feature(what: str, entry: Mapping[str, Any], reason: int, columns: tuple[Column, ...]) -> Feature:
+    """A feature of the transaction itself."""
+    column, until_hour = entry.get("column", ""), entry.get("until_hour", 6)
+    if entry["of"] == "value" and column not in [c.name for c in columns if c.role in ("amount", "category")]:
+        raise InvalidDefinition(f"{what}: column is {column!r}; name a column with the role amount or category")
+    if not _is_whole(until_hour) or not 0 <= until_hour <= 23:
+        raise InvalidDefinition(f"{what}: until_hour is {until_hour!r}; write the last hour of the night, 0 to 23")
+    return Feature(entry["name"], entry["of"], reason, column=column, until_hour=until_hour)

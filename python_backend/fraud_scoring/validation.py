@@ -49,11 +49,12 @@ class RowRules:
         index = int(np.flatnonzero(outside)[0])
         column, value = self._schema.columns[index], int(rows[row, index])
         if column.role == "time":
-            rule = (
-                "it lies more than a day ahead of the server's clock"
-                if value > EARLIEST_TIME_US
-                else "it lies before 2000"
-            )
+            if value > self._maximum[index]:
+                rule = "it lies more than a day ahead of the server's clock"
+            elif value < EARLIEST_TIME_US:
+                rule = "it lies before 2000"
+            else:
+                rule = f"it lies before {column.minimum}, the schema's earliest time"
             return InvalidInput(f"row {row}: {column.name} is {value}: {rule}; send UTC microseconds since 1970")
         unit = f" ({column.meaning})" if column.meaning else ""
         if column.minimum == INT64_MIN:

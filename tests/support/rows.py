@@ -58,7 +58,9 @@ class History(NamedTuple):
     fraud_known_at: Int64
 
 
-def seeded_history(rng: np.random.Generator, n: int, *, days: int = 90, customers: int = 4, terminals: int = 3) -> History:
+def seeded_history(
+    rng: np.random.Generator, n: int, *, days: int = 90, customers: int = 4, terminals: int = 3
+) -> History:
     """A history of few entities; ids do not rise with time, and a third of the rows are known as fraud later on."""
     rows = np.empty((n, DEFAULT_SCHEMA.width), np.int64)
     rows[:, 0] = rng.permutation(np.arange(1, n + 1))
@@ -67,7 +69,8 @@ def seeded_history(rng: np.random.Generator, n: int, *, days: int = 90, customer
     rows[:, 3] = rng.integers(0, terminals, n)
     rows[:, 4] = rng.integers(1, 50_000, n)
     rows = rows[np.lexsort((rows[:, 0], rows[:, 1]))]
-    known_at = np.where(rng.random(n) < 1 / 3, rows[:, 1] + rng.integers(1, 80, n) * SLOT_US, NEVER)
+    until_known = rng.integers(1, rng.choice([6, 80], n)) * SLOT_US
+    known_at = np.where(rng.random(n) < 1 / 3, rows[:, 1] + until_known, NEVER)
     return History(rows, known_at)
 
 

@@ -14,14 +14,17 @@ Guarantees, the same for every implementation (tests/contract/test_window_store.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores.records import Answers, Recorded
 from fraud_scoring.windows import History, Int64
+
+_WHOLE_FROM_1: Final = re.compile(r"[1-9][0-9]{0,4}")
 
 __all__ = ["Answers", "Recorded", "WindowStore", "open_store"]
 
@@ -51,19 +54,19 @@ class WindowStore(Protocol):
 def open_store(url: str, schema: Schema) -> WindowStore:
     """A store by its URL: `memory:` or `lmdb:///folder[?sync=commit][&limit_gib=64]`."""
     parts = urlsplit(url)
-    options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-    if parts.scheme == "memory":
+    options = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    if url in ("memory:", "memory://"):
         from fraud_scoring.stores.memory import MemoryStore
 
         return MemoryStore(schema)
-    if parts.scheme == "lmdb" and parts.path:
+    if parts.scheme == "lmdb" and parts.path and not parts.netloc and not parts.fragment:
         from fraud_scoring.stores.embedded import LmdbStore
 
         sync = options.pop("sync", "background")
         limit = options.pop("limit_gib", "64")
-        if options or sync not in ("background", "commit") or not limit.isdigit():
+        if options or sync not in ("background", "commit") or not _WHOLE_FROM_1.fullmatch(limit):
             raise InvalidDefinition(
-                "store URL: options are sync=background or sync=commit, and limit_gib=<whole number>"
+                "store URL: options are sync=background or sync=commit, and limit_gib=<whole number from 1 on>"
             )
-        return LmdbStore(Path(parts.path), schema, power_safe=sync == "commit", limit_gib=int(limit))
-    raise InvalidDefinition(f"store URL {url!r}: write lmdb:///folder or memory:")
+        return LmdbStore(Path(parts.path), schema, power_safe=sync == "commit", limit_bytes=int(limit) << 30)
+    raise InvalidDefinition(f"store URL {url!r}: write lmdb:///folder (an absolute path, without #) or memory:")

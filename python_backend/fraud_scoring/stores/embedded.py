@@ -6,6 +6,7 @@ nothing. A background thread brings it to disk every second; `power_safe` does s
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from fraud_scoring.stores.records import PackedStore
 
 TABLES: Final = ("events", "transactions", "expiry")
 SYNC_INTERVAL_S: Final = 1.0
+
+_LOG = logging.getLogger(__name__)
 
 
 class _LmdbTransaction:
@@ -45,13 +48,13 @@ class _LmdbTransaction:
 
 
 class _LmdbTables:
-    def __init__(self, folder: Path, power_safe: bool, limit_gib: int) -> None:
-        self._limit_gib = limit_gib
+    def __init__(self, folder: Path, power_safe: bool, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
         with self._explained():
             folder.mkdir(parents=True, exist_ok=True)
             self._environment = lmdb.open(
                 str(folder),
-                map_size=limit_gib << 30,
+                map_size=limit_bytes,
                 max_dbs=len(TABLES),
                 max_readers=512,
                 sync=power_safe,
@@ -61,8 +64,9 @@ class _LmdbTables:
             self._databases = {name: self._environment.open_db(name.encode()) for name in TABLES}
         self._closed = threading.Event()
         self._written = threading.Event()
+        self._syncing = threading.Thread(target=self._sync_in_background, name="store-sync", daemon=True)
         if not power_safe:
-            threading.Thread(target=self._sync_in_background, name="store-sync", daemon=True).start()
+            self._syncing.start()
 
     @contextmanager
     def reading(self) -> Iterator[_LmdbTransaction]:
@@ -79,14 +83,22 @@ class _LmdbTables:
         if not self._closed.is_set():
             self._closed.set()
             self._written.set()
-            self._environment.sync(True)
-            self._environment.close()
+            if self._syncing.is_alive():
+                self._syncing.join()  # LMDB crashes where an environment is closed under a call
+            try:
+                with self._explained():
+                    self._environment.sync(True)
+            finally:
+                self._environment.close()
 
     def _sync_in_background(self) -> None:
         while self._written.wait() and not self._closed.wait(SYNC_INTERVAL_S):
             self._written.clear()
-            with self._explained():
-                self._environment.sync(True)
+            try:
+                with self._explained():
+                    self._environment.sync(True)
+            except StoreUnavailable as failure:
+                _LOG.error("%s; trying again with the next write", failure)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -95,7 +107,8 @@ class _LmdbTables:
             yield
         except lmdb.MapFullError:
             raise StoreUnavailable(
-                f"the window store has reached its limit of {self._limit_gib} GiB; raise limit_gib in the store URL"
+                f"the window store has reached its limit of {self._limit_bytes / 2**30:g} GiB; "
+                "raise limit_gib in the store URL"
             ) from None
         except (lmdb.Error, OSError) as error:
             raise StoreUnavailable(
@@ -120,8 +133,8 @@ class LmdbStore(PackedStore):
         schema: Schema,
         *,
         power_safe: bool = False,
-        limit_gib: int = 64,
+        limit_bytes: int = 64 << 30,
         now_us: Callable[[], int] | None = None,
     ) -> None:
         clock: dict[str, Any] = {} if now_us is None else {"now_us": now_us}
-        super().__init__(_LmdbTables(folder, power_safe, limit_gib), schema, **clock)
+        super().__init__(_LmdbTables(folder, power_safe, limit_bytes), schema, **clock)

@@ -109,7 +109,7 @@ class PackedStore:
                     before.append(None)
                     continue
                 recorded = _unpack_record(stood)
-                if recorded.answer is None and answer:
+                if recorded.answer is None and answer and recorded.row.tolist() == row:
                     tables.put("transactions", key, stood + answer)
                 before.append(recorded)
             self._insert_events(tables, fresh)

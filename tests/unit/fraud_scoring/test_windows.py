@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import SEEDED, Int64
 
 from fraud_scoring.windows import EVENT_WIDTH, NEVER, Aggregates, History, aggregate
-from support.rows import SEEDED, Int64
 
 
 class Event(NamedTuple):
@@ -82,8 +82,8 @@ WINDOWS = st.lists(st.builds(Window, st.integers(0, 5), st.integers(1, 13)), min
 def test_the_kernel_counts_what_counting_by_hand_counts(
     rows: list[Row], windows: list[Window], stored: list[list[Event]]
 ) -> None:
-    found = aggregated(rows, windows, stored)
-    assert np.stack(found, axis=2).tolist() == [[list(window) for window in row] for row in by_hand(rows, windows, stored)]
+    found = np.stack(aggregated(rows, windows, stored), axis=2)
+    assert found.tolist() == [[list(window) for window in row] for row in by_hand(rows, windows, stored)]
 
 
 @given(ROWS, WINDOWS, st.lists(HISTORIES, min_size=3, max_size=3), st.randoms(use_true_random=False))
