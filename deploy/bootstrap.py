@@ -2,10 +2,9 @@
 
 Refuses at once what cannot work (Python version, glibc, missing libpython), each with what to do instead. The
 environment is complete if and only if its stamp holds the hash of what it was made from; anything else, a
-half-made one too, is made anew.
+half-made one too, is made anew. Written so that an old Python can read it and be refused by it: no
+`from __future__ import annotations`, which is an error before 3.7.
 """
-
-from __future__ import annotations
 
 import ctypes.util
 import hashlib
@@ -33,7 +32,7 @@ class Refused(Exception):
     """The machine cannot run this project; the message says what to do."""
 
 
-def libpython() -> Path | None:
+def libpython() -> "Path | None":
     """The interpreter's shared library, which Triton's python stub loads; None where there is none."""
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     folders = [sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LIBPL")]
@@ -42,14 +41,14 @@ def libpython() -> Path | None:
     return next((Path(f) / name for f in folders if f and (Path(f) / name).exists()), None)
 
 
-def check_machine() -> None:
-    """Raise Refused for a Python, C library or processor that the pinned parts do not run on."""
-    found = ".".join(map(str, sys.version_info[:3]))
-    if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+def check_machine(python: "tuple[int, ...]", system: str, processor: str, libc: "tuple[str, str]") -> None:
+    """Raise Refused for a Python, processor or C library (name, version) that the pinned parts do not run on."""
+    if not (3, 10) <= python[:2] <= (3, 12):
+        found = ".".join(map(str, python))
         raise Refused(f"Python is {found}; fraudserve needs 3.10 to 3.12. Run: make PYTHON=python3.11 <target>")
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise Refused(f"this is {platform.system()} {platform.machine()}; the embedded Triton needs Linux x86_64")
-    library, version = platform.libc_ver()
+    if system != "Linux" or processor != "x86_64":
+        raise Refused(f"this is {system} {processor}; the embedded Triton needs Linux x86_64")
+    library, version = libc
     if library != "glibc" or tuple(map(int, version.split("."))) < (2, 35):
         raise Refused(
             f"the C library is {library or 'not glibc'} {version}; Triton needs glibc 2.35 or newer: "
@@ -96,12 +95,16 @@ def fingerprint() -> str:
 def is_ready(venv: Path) -> bool:
     """Whether `venv` was finished from the present lock file and its interpreter still starts."""
     stamp = venv / STAMP
-    if not stamp.exists() or stamp.read_text() != fingerprint():
+    if not stamp.is_file() or stamp.read_bytes() != fingerprint().encode():
         return False
     tools = [venv / "bin" / name for name in ("python", "fraudctl", "uv")]
     if not all(tool.exists() for tool in tools):
         return False
-    return subprocess.run([tools[0], "-c", "import numpy, fraudctl"], check=False, capture_output=True).returncode == 0
+    try:
+        started = subprocess.run([tools[0], "-c", "import numpy, fraudctl"], check=False, capture_output=True)
+    except OSError:  # the interpreter is no program that this machine can run
+        return False
+    return started.returncode == 0
 
 
 def build(venv: Path) -> None:
@@ -121,7 +124,7 @@ def build(venv: Path) -> None:
 def main() -> int:
     venv = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv").absolute()
     try:
-        check_machine()
+        check_machine(sys.version_info[:3], platform.system(), platform.machine(), platform.libc_ver())
         if is_ready(venv):
             return 0
         require_system_parts()

@@ -96,11 +96,13 @@ def verify_release(repository: Path, number: int) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((repository / ensemble_name(number) / MANIFEST_FILE).read_bytes())
         hashes: dict[str, str] = manifest["files"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise ReleaseRefused(f"release {release} has no readable manifest; train it again or restore it") from None
     folders = [ensemble_name(number), *(part_name(part, number) for part in PARTS)]
     own_manifest = f"{ensemble_name(number)}/{MANIFEST_FILE}"
     for folder in folders:
+        if (repository / folder).is_symlink():
+            raise ReleaseRefused(f"release {release}: {folder} is a link, and no folder as it was made; restore it")
         for path in sorted((repository / folder).rglob("*")):
             relative = str(path.relative_to(repository))
             if path.is_symlink() or (path.is_file() and relative not in hashes and relative != own_manifest):

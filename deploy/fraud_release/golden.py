@@ -11,7 +11,7 @@ import io
 import numpy as np
 
 from fraud_scoring.pipeline import Pipeline
-from fraud_scoring.schema import INT64_MAX, MICROSECONDS_PER_DAY, Schema
+from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema
 from fraud_scoring.windows import Int64
 
 ROWS = 64
@@ -25,17 +25,18 @@ def golden_transactions(schema: Schema, seed: int) -> Int64:
     rows = np.empty((ROWS, schema.width), np.int64)
     for index, column in enumerate(schema.columns):
         if column.role == "entity":
-            rows[:, index] = random.choice(random.integers(INT64_MAX // 2, INT64_MAX, 5), ROWS)
+            keys = random.integers(max(column.minimum, column.maximum // 2), column.maximum, 5, endpoint=True)
+            rows[:, index] = random.choice(keys, ROWS)
         elif column.role == "id":
-            rows[:, index] = INT64_MAX - ROWS + np.arange(ROWS)
+            rows[:, index] = column.maximum - ROWS + 1 + np.arange(ROWS)
         elif column.role == "time":
             rows[:, index] = _FROM_US + np.sort(random.integers(0, _SPAN_DAYS * MICROSECONDS_PER_DAY, ROWS))
         elif column.role == "amount":
             amounts = np.exp(random.uniform(0, np.log(2_000), ROWS)) * column.minor_units
             rows[:, index] = np.clip(amounts, column.minimum, column.maximum)
         else:
-            low, high = max(column.minimum, 0), min(column.maximum, 100)
-            rows[:, index] = random.integers(low, max(low, high) + 1, ROWS)
+            low = min(max(column.minimum, 0), column.maximum)
+            rows[:, index] = random.integers(low, min(low + 100, column.maximum), ROWS, endpoint=True)
     return rows
 
 

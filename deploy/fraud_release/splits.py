@@ -31,8 +31,10 @@ class SplitDays:
     delay: int = 7
 
     def __post_init__(self) -> None:
-        if min(self.train, self.validation, self.test) < 1 or self.delay < 0:
-            raise InvalidInput("split: train, validation and test take 1 day or more, delay 0 or more")
+        if self.train < MINIMUM_TRAIN_DAYS or min(self.validation, self.test) < 1 or self.delay < 0:
+            raise InvalidInput(
+                f"split: train takes {MINIMUM_TRAIN_DAYS} days or more, validation and test 1 or more, delay 0 or more"
+            )
 
 
 class Split(NamedTuple):

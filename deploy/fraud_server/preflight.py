@@ -16,21 +16,25 @@ from fraud_server.settings import ServeSettings
 LEAST_FREE_MIB: Final = 256
 
 
-def check(settings: ServeSettings) -> int:
+def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
     """The number of the release that is to be served; raises the first finding."""
     release = Routes.read(settings.repository).production
     verify_release(settings.repository, release)
     Settings.read({STORE_VARIABLE: settings.store_url})  # the wrong NumPy is found here
+    taken: dict[int, str] = {}
     for name, port in vars(settings.ports).items():
+        if port in taken:
+            raise CannotServe(f"port {port} is given twice ({taken[port]}, {name}); choose another with --{name}-port")
+        taken[port] = name
         _check_port(name, port)
     try:
         settings.run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotServe(f"folder {settings.home}: {error.strerror}; choose another with --home") from None
     free = shutil.disk_usage(settings.home).free >> 20
-    if free < LEAST_FREE_MIB:
+    if free < least_free_mib:
         raise CannotServe(
-            f"the disk of folder {settings.home} has {free} MiB left; the server wants {LEAST_FREE_MIB}: "
+            f"the disk of folder {settings.home} has {free} MiB left; the server wants {least_free_mib}: "
             "free some, or choose another disk with --home"
         )
     open_store(settings.store_url, pinned_schema(settings.repository, release)).close()

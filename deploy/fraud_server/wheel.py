@@ -23,12 +23,16 @@ class TritonWheel:
     stub: Path
 
     @classmethod
-    def find(cls) -> TritonWheel:
+    def find(cls, module: str = "pytriton") -> TritonWheel:
         """The wheel of this environment; CannotServe if it, or a part that fits this Python, is missing."""
-        spec = importlib.util.find_spec("pytriton")
+        spec = importlib.util.find_spec(module)
         if spec is None or spec.origin is None:
             raise CannotServe("the package nvidia-pytriton, which holds tritonserver, is missing; run: make setup")
-        package = Path(spec.origin).parent
+        return cls.inside(Path(spec.origin).parent)
+
+    @classmethod
+    def inside(cls, package: Path) -> TritonWheel:
+        """The wheel whose package is installed in the folder `package`."""
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         wheel = cls(
             server=package / "tritonserver" / "bin" / "tritonserver",

@@ -1,1 +1,1 @@
-"""."""
+"""The one command line; every command is thin and calls a package."""

@@ -6,7 +6,8 @@ Exit code 0: done and good. 1: a check failed or a target was missed. 2: bad usa
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -54,10 +55,10 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """Run the command line; every error that we raise on purpose becomes one line and an exit code."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (`sys.argv` without `arguments`); an error that is no bug is one line and an exit code."""
     try:
-        _run(cli)
+        cli.main(arguments, prog_name="fraudctl")
     except FraudError as error:
         click.echo(f"fraudctl: {error}", err=True)
         sys.exit(2 if isinstance(error, InvalidInput | InvalidDefinition) else 1)
@@ -66,7 +67,7 @@ def main() -> None:
         sys.exit(2 if isinstance(error, InvalidRequest) else 1)
     except BrokenPipeError:
         sys.exit(1)
-
-
-def _run(command: Any) -> None:
-    command(prog_name="fraudctl")
+    except OSError as error:
+        what = f"{Path(error.filename).name}: " if isinstance(error.filename, str) else ""
+        click.echo(f"fraudctl: {what}{error.strerror or error}", err=True)
+        sys.exit(2)

@@ -23,9 +23,9 @@ def data() -> None:
 
 @data.command()
 @click.option("--out", type=_file, required=True, help="Parquet file to write.")
-@click.option("--customers", default=5_000, show_default=True)
-@click.option("--terminals", default=10_000, show_default=True)
-@click.option("--days", default=183, show_default=True)
+@click.option("--customers", default=5_000, show_default=True, help="How many cards there are.")
+@click.option("--terminals", default=10_000, show_default=True, help="How many terminals they pay at.")
+@click.option("--days", default=183, show_default=True, help="How many days of transactions.")
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same transactions.")
 @click.option(
     "--start", type=click.DateTime(["%Y-%m-%d"]), default="2018-04-01", show_default=True, help="The first day."

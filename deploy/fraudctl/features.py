@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from fraudctl.options import home_option, json_option, repository_option, schema_option, url_option
+from fraudctl.options import home_option, json_option, repository_option, schema_option, seed_option, url_option
 from fraudctl.report import emit, progress
 
 data_option = click.option(
@@ -78,10 +78,16 @@ def replay(path: Path, out: Path, schema: Path | None, label_days: float, limit:
 @label_days_option
 @limit_option
 @click.option("--batch", default=512, show_default=True, type=click.IntRange(1, 1024), help="Most rows a request.")
-@click.option("--repeat-share", default=0.0, show_default=True, help="Share of the requests that is sent twice.")
+@click.option(
+    "--repeat-share",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of the requests that is sent twice.",
+)
 @click.option("--kill-halfway", is_flag=True, help="SIGKILL the tritonserver that serves from --home, halfway.")
 @home_option
-@click.option("--seed", default=7, show_default=True)
+@seed_option
 @json_option
 def verify(
     path: Path,

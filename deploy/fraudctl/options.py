@@ -22,6 +22,13 @@ schema_option = click.option(
 url_option = click.option(
     "--url", default="localhost:8001", show_default=True, help="The server's gRPC address, host:port."
 )
+seed_option = click.option(
+    "--seed",
+    default=7,
+    show_default=True,
+    type=click.IntRange(0, 2**31 - 1),
+    help="The same seed and data give the same result.",
+)
 home_option = click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from fraudctl.options import json_option, repository_option, schema_option
+from fraudctl.options import json_option, repository_option, schema_option, seed_option
 from fraudctl.report import emit, progress
+
+_cost = click.FloatRange(0, 1e9)
 
 
 @click.group()
@@ -30,14 +32,22 @@ def release() -> None:
 @click.option(
     "--label-days", default=6.0, show_default=True, help="When labels are known, where the data does not say."
 )
-@click.option("--trees", default=300, show_default=True)
-@click.option("--seed", default=7, show_default=True)
-@click.option("--review-cost", default=4.0, show_default=True, help="Of one review, major units.")
+@click.option("--trees", default=300, show_default=True, type=click.IntRange(min=1), help="How many trees to boost.")
+@seed_option
+@click.option("--review-cost", default=4.0, show_default=True, type=_cost, help="Of one review, major units.")
 @click.option(
-    "--false-decline-cost", default=30.0, show_default=True, help="Of declining a good customer, major units."
+    "--false-decline-cost",
+    default=30.0,
+    show_default=True,
+    type=_cost,
+    help="Of declining a good customer, major units.",
 )
 @click.option(
-    "--chargeback-fee", default=20.0, show_default=True, help="On top of an approved fraud's amount, major units."
+    "--chargeback-fee",
+    default=20.0,
+    show_default=True,
+    type=_cost,
+    help="On top of an approved fraud's amount, major units.",
 )
 @json_option
 def train(path: Path, repository: Path, schema: Path | None, as_json: bool, **options: Any) -> None:

@@ -50,7 +50,7 @@ def score(
     A line of the file: {"transaction_id": 17, "event_time": "2026-03-01T12:30:00Z",
                          "customer": "C-42", "terminal": "T-9", "amount": "12.50"}
     """
-    from fraud_client import FraudClient
+    from fraud_client import Action, FraudClient
 
     if source is None:
         transactions = [_one_transaction(**one)]
@@ -69,7 +69,8 @@ def score(
     if source is None:
         emit(_as_dict(decisions[0]), as_json)
         return
-    actions = Counter(decision.action.name.lower() for decision in decisions)
+    found = Counter(decision.action for decision in decisions)
+    actions = {action.name.lower(): found[action] for action in Action}
     seconds = time.monotonic() - began
     result: dict[str, Any] = {"transactions": len(decisions), **actions, "seconds": round(seconds, 2), "out": out}
     if as_json and out is None:
@@ -101,7 +102,7 @@ def label(
       fraudctl label --file labels.jsonl
     A line of the file: {"transaction_id": 17, "is_fraud": true, "known_at": "2026-03-07T09:00:00Z"}
     """
-    from fraud_client import FraudClient, Label
+    from fraud_client import Accepted, FraudClient, Label
 
     if source is not None and transaction_id is not None:
         raise click.UsageError("give --file, or one label by --id; not both")
@@ -113,8 +114,8 @@ def label(
         labels = [Label(transaction_id, is_fraud, None if known_at is None else _moment(known_at))]
     with FraudClient(url) as client:
         accepted = client.label_many(labels)
-    counts = Counter(found.name.lower() for found in accepted)
-    emit({"labels": len(labels), **counts}, as_json)
+    found = Counter(accepted)
+    emit({"labels": len(labels), **{what.name.lower(): found[what] for what in Accepted}}, as_json)
 
 
 def _one_transaction(
@@ -143,12 +144,14 @@ def _key_or_text(value: str) -> str | int:
 
 
 def _moment(text: str) -> datetime:
+    from fraud_scoring.errors import InvalidInput
+
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
-        raise click.UsageError(f"{text} is no time; write ISO 8601 with offset, as 2026-03-01T12:30:00Z") from None
+        raise InvalidInput(f"{text} is no time; write ISO 8601 with offset, as 2026-03-01T12:30:00Z") from None
     if moment.tzinfo is None:
-        raise click.UsageError(f"{text} has no offset; write 2026-03-01T12:30:00Z or …+02:00")
+        raise InvalidInput(f"{text} has no offset; write 2026-03-01T12:30:00Z or …+02:00")
     return moment
 
 
@@ -157,20 +160,30 @@ def _lines(source: IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     from fraud_scoring.errors import InvalidInput
 
     empty = True
-    for number, line in enumerate(source, start=1):
+    for number, line in enumerate(_text_lines(source), start=1):
         if not line.strip():
             continue
         empty = False
         try:
             # numbers keep their decimals: 0.1 is a tenth and not its nearest binary fraction
             found = json.loads(line, parse_float=Decimal)
-        except json.JSONDecodeError as error:
-            raise InvalidInput(f"line {number}: this is not JSON ({error.msg}); write one object a line") from None
+        except ValueError as error:
+            why = getattr(error, "msg", "a number is too long")
+            raise InvalidInput(f"line {number}: this is not JSON ({why}); write one object a line") from None
         if not isinstance(found, dict):
             raise InvalidInput(f"line {number}: this is no object; write one object a line")
         yield number, found
     if empty:
         raise InvalidInput("the file holds no line; write one JSON object a line")
+
+
+def _text_lines(source: IO[str]) -> Iterator[str]:
+    from fraud_scoring.errors import InvalidInput
+
+    try:
+        yield from source
+    except UnicodeDecodeError:
+        raise InvalidInput("the file is not UTF-8 text; write one JSON object a line") from None
 
 
 def _transactions(source: IO[str]) -> Iterator[Transaction]:
@@ -193,10 +206,15 @@ def _labels(source: IO[str]) -> Iterator[Label]:
             fields
         ):
             raise InvalidInput(f"line {number}: write transaction_id, is_fraud and, if it is not now, known_at")
-        known_at = fields.get("known_at")
-        yield Label(
-            fields["transaction_id"], bool(fields["is_fraud"]), None if known_at is None else _moment(str(known_at))
-        )
+        identifier, is_fraud, known_at = fields["transaction_id"], fields["is_fraud"], fields.get("known_at")
+        if type(identifier) is not int or not 0 <= identifier < 2**63:
+            raise InvalidInput(f"line {number}: transaction_id is {identifier!r}; write a whole number from 0 on")
+        if is_fraud not in (True, False):
+            raise InvalidInput(f"line {number}: is_fraud is {is_fraud!r}; write true or false")
+        try:
+            yield Label(identifier, bool(is_fraud), None if known_at is None else _moment(str(known_at)))
+        except InvalidInput as error:
+            raise InvalidInput(f"line {number}: known_at: {error}") from None
 
 
 def _as_dict(decision: Decision) -> dict[str, Any]:

@@ -11,14 +11,16 @@ import click
 from fraudctl.options import home_option, json_option, repository_option, url_option
 from fraudctl.report import emit
 
+_port = click.IntRange(1, 65_535)
+
 
 @click.command()
 @repository_option
 @home_option
 @click.option("--store", help="Window store URL.  [default: lmdb:///<home>/store]")
-@click.option("--grpc-port", default=8001, show_default=True)
-@click.option("--http-port", default=8000, show_default=True)
-@click.option("--metrics-port", default=8002, show_default=True)
+@click.option("--grpc-port", default=8001, show_default=True, type=_port, help="Where clients call.")
+@click.option("--http-port", default=8000, show_default=True, type=_port, help="The same over HTTP.")
+@click.option("--metrics-port", default=8002, show_default=True, type=_port, help="Triton's Prometheus metrics.")
 @click.option("--prepare", is_flag=True, help="Without a release: simulate transactions and train one first.")
 def serve(
     repository: Path, home: Path, store: str | None, grpc_port: int, http_port: int, metrics_port: int, prepare: bool
@@ -50,7 +52,13 @@ def serve(
 @click.command()
 @repository_option
 @url_option
-@click.option("--timeout", default=2.0, show_default=True, help="Seconds to wait for the answer.")
+@click.option(
+    "--timeout",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0, 60, min_open=True),
+    help="Seconds to wait for the answer.",
+)
 @json_option
 def health(repository: Path, url: str, timeout: float, as_json: bool) -> None:
     """Ask a running server for the golden vectors of the routed release. Exit code 0: right to the bit; 1: not."""

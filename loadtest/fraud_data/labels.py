@@ -14,18 +14,22 @@ from fraud_scoring.windows import NEVER
 
 DEFAULT_LABEL_DAYS: Final = 6.0
 """Days from a transaction to its label where the data does not say: a day before the terminal windows need it."""
+MOST_LABEL_DAYS: Final = 3_650
 
 
 def label_known_at(
     transactions: Transactions, schema: Schema, after_days: float = DEFAULT_LABEL_DAYS
 ) -> NDArray[np.int64]:
-    """UTC microseconds [N] at which each label became known: as the data says, or `after_days` after the event."""
-    if after_days < 0:
-        raise InvalidInput(f"label delay is {after_days:g} days; write 0 or more")
-    if transactions.label_known_at_us is not None:
-        return transactions.label_known_at_us
+    """UTC microseconds [N] at which each label became known: as the data says, or `after_days` after the event.
+
+    Always after the event, by a microsecond at the least: nobody can tell a label before its transaction.
+    """
+    if not 0 <= after_days <= MOST_LABEL_DAYS:
+        raise InvalidInput(f"label delay is {after_days:g} days; write a number of days from 0 to {MOST_LABEL_DAYS:,}")
     times: NDArray[np.int64] = transactions.rows[:, schema.time_index]
-    return times + round(after_days * MICROSECONDS_PER_DAY)
+    if transactions.label_known_at_us is not None:
+        return np.maximum(transactions.label_known_at_us, times + 1)
+    return times + max(1, round(after_days * MICROSECONDS_PER_DAY))
 
 
 def fraud_known_at(

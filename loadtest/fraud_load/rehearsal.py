@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_client import Action, AsyncFraudClient, Decision, Transaction
+from fraud_client import Action, AsyncFraudClient, AsyncTransport, Decision, Token, Transaction
 from fraud_data import Transactions
 from fraud_load.stream import requests
 from fraud_scoring.schema import Schema
@@ -56,6 +56,7 @@ async def rehearse(
     *,
     callers: int = 64,
     progress: Progress = lambda share, text: None,
+    transport: AsyncTransport | None = None,
 ) -> Rehearsal:
     """Score `data` in order by `callers` concurrent callers; send `labels` (`stream.label_rows`) when due."""
     n = len(data)
@@ -66,7 +67,7 @@ async def rehearse(
     transactions = iter(enumerate(rows))
     told = 0
 
-    async with AsyncFraudClient(url, deadline=_DEADLINE_S) as client:
+    async with AsyncFraudClient(url, deadline=_DEADLINE_S, transport=transport) as client:
         await client.ready()
 
         async def tell(until_us: int) -> None:
@@ -96,7 +97,7 @@ async def rehearse(
 
 
 def _transaction(row: list[int], schema: Schema) -> Transaction:
-    customer, terminal = (row[column] for column, _ in schema.entities)
+    customer, terminal = (Token(row[column]) for column, _ in schema.entities)
     return Transaction.from_minor_units(
         row[schema.id_index],
         _EPOCH + timedelta(microseconds=row[schema.time_index]),

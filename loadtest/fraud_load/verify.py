@@ -96,8 +96,8 @@ def verify(
 ) -> Verification:
     """Stream `data` in order and compare with the replay and the release in this process.
 
-    A share of the requests is sent twice, and must get the same answer twice. `halfway` is called once, between two
-    requests, in the middle. Needs the whole past: `data` must begin where the entities' histories begin.
+    A share of the requests is sent twice, and must get the same answer twice. `halfway` is called once, before the
+    request that holds the middle row. Needs the whole past: `data` must begin where the entities' histories begin.
     """
     schema = pipeline.schema
     own = _renamed(data, schema, now_ns())
@@ -109,7 +109,7 @@ def verify(
     called = False
     began = time.monotonic()
     for step in steps(own.rows[:, schema.time_index], label_rows(own, schema, label_days), min(batch, MAX_ROWS)):
-        if not called and step.start >= len(own) // 2:
+        if not called and step.stop > len(own) // 2:
             halfway()
             called = True
         for labels in requests(step.labels):

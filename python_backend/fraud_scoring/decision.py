@@ -120,16 +120,21 @@ class DecisionRule:
 
     @classmethod
     def from_json(cls, text: str) -> DecisionRule:
-        """The rule that `to_json` wrote."""
-        document: dict[str, Any] = json.loads(text)
-        return cls(
-            release=document["release"],
-            margins=np.array(document["calibration"]["margins"]),
-            probabilities=np.array(document["calibration"]["probabilities"]),
-            review_at=document["review_at"],
-            decline_at=document["decline_at"],
-            scorecard=tuple(
-                ScorecardFeature(f["name"], f["reason"], np.array(f["edges"]), np.array(f["points"]))
-                for f in document["scorecard"]
-            ),
-        )
+        """The rule that `to_json` wrote; InvalidDefinition for anything else."""
+        try:
+            document: dict[str, Any] = json.loads(text)
+            return cls(
+                release=document["release"],
+                margins=np.array(document["calibration"]["margins"], np.float64),
+                probabilities=np.array(document["calibration"]["probabilities"], np.float64),
+                review_at=document["review_at"],
+                decline_at=document["decline_at"],
+                scorecard=tuple(
+                    ScorecardFeature(
+                        f["name"], f["reason"], np.array(f["edges"], np.float64), np.array(f["points"], np.float64)
+                    )
+                    for f in document["scorecard"]
+                ),
+            )
+        except (ValueError, KeyError, TypeError):
+            raise InvalidDefinition("decision: the parameters' file is broken; restore the release") from None

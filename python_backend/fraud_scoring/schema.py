@@ -165,7 +165,7 @@ def load_schema(path: Path) -> Schema:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidDefinition(f"schema file {path.name} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InvalidDefinition(f"schema file {path.name} is not YAML: {error}") from None
     return Schema.parse(document)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
+import json
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from hypothesis import HealthCheck, settings
 
 from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema, default_schema
@@ -76,16 +75,13 @@ def seeded_history(
 
 def default_document() -> dict[str, Any]:
     """The default schema as the document that a user edits."""
-    loaded: dict[str, Any] = yaml.safe_load(_DEFAULT_TEXT)
-    return loaded
+    document: dict[str, Any] = json.loads(DEFAULT_SCHEMA.document)
+    return document
 
 
 def schema_with(**changes: Any) -> Schema:
     """The default schema with top-level entries replaced."""
-    return Schema.parse({**copy.deepcopy(default_document()), **changes})
-
-
-_DEFAULT_TEXT = DEFAULT_SCHEMA.document
+    return Schema.parse({**default_document(), **changes})
 
 
 class Clock:

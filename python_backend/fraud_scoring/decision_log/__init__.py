@@ -1,0 +1,31 @@
+"""The decision log: each answered transaction once, in order, provable.
+
+LogWriter      one per process: appends a frame per dynamic batch, durable or async
+read           frames from a position on, while they are written, too
+verify_log     every flipped, removed, reordered, inserted or cut byte, by name
+"""
+
+from __future__ import annotations
+
+from fraud_scoring.decision_log.errors import LogDamaged, LogUnavailable
+from fraud_scoring.decision_log.frames import STAGES, Context, Decisions, Frame, Gap, Labels
+from fraud_scoring.decision_log.segments import Position, read, segments, writers
+from fraud_scoring.decision_log.signing import Signer
+from fraud_scoring.decision_log.writer import LogWriter
+
+__all__ = [
+    "STAGES",
+    "Context",
+    "Decisions",
+    "Frame",
+    "Gap",
+    "Labels",
+    "LogDamaged",
+    "LogUnavailable",
+    "LogWriter",
+    "Position",
+    "Signer",
+    "read",
+    "segments",
+    "writers",
+]

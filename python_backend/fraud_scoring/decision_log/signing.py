@@ -1,0 +1,89 @@
+"""Signed statements about a log: what a segment held when it was closed, and how far a writer had come.
+
+Ed25519 over the statement's canonical JSON. A chain alone shows changes inside; these show what was cut from its end,
+or written anew by someone without the key. Keep copies of `head.json` elsewhere to see a whole folder put back to an
+earlier state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from fraud_scoring.decision_log.errors import LogDamaged, LogUnavailable
+
+
+@dataclass(frozen=True)
+class Statement:
+    """`frames` and `rows` are the segment's up to frame `sequence`, whose hash is `digest` and which ends at `size`."""
+
+    writer: str
+    segment: int
+    sequence: int
+    digest: str
+    size: int
+    frames: int
+    rows: int
+    at_us: int
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+
+
+class Signer:
+    """Signs with a private key that is kept in a file of its own, readable by its owner only."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+
+    @property
+    def public_key(self) -> str:
+        """The public key in hexadecimal: what `fraudctl log verify --key` takes."""
+        return self._key.public_key().public_bytes_raw().hex()
+
+    @classmethod
+    def open(cls, path: Path) -> Signer:
+        """The key in `path`; made there if there is none."""
+        try:
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                staged = path.with_name(f".{path.name}.{os.getpid()}")
+                descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(Ed25519PrivateKey.generate().private_bytes_raw())
+                try:
+                    os.link(staged, path)  # of several processes that start together, one makes the key
+                except FileExistsError:
+                    pass
+                finally:
+                    staged.unlink()
+            return cls(Ed25519PrivateKey.from_private_bytes(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            raise LogUnavailable(f"the log's signing key cannot be used: {error}; give a file of 32 bytes") from None
+
+    def write(self, path: Path, statement: Statement) -> None:
+        """Replace `path` by the signed statement in one step."""
+        document = {**asdict(statement), "signature": self._key.sign(statement.to_bytes()).hex()}
+        staged = path.with_name(f".{path.name}.part")
+        staged.write_text(json.dumps(document) + "\n", encoding="utf-8")
+        staged.replace(path)
+
+
+def read_statement(path: Path, public_key: str) -> Statement:
+    """The statement in `path`; LogDamaged unless `public_key` (hexadecimal) signed it."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        signature = bytes.fromhex(document.pop("signature"))
+        statement = Statement(**document)
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(signature, statement.to_bytes())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise LogDamaged(f"{path.name} is missing or cannot be read") from None
+    except InvalidSignature:
+        raise LogDamaged(f"{path.name} is not signed by the log's key") from None
+    return statement

@@ -1,0 +1,292 @@
+"""The writer of a decision log: one per process, one folder each.
+
+durable   `append` returns once the frame is on the disk (`fdatasync`).
+async     `append` returns once the kernel has it: the death of any process loses nothing, a power cut at most
+          SYNC_INTERVAL_S.
+
+Where the disk is full or a sync fails, `append` raises LogUnavailable and nothing is acknowledged. A descriptor whose
+sync failed is never trusted again: the segment is cut back to its last acknowledged frame and a new one is begun.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
+
+from fraud_scoring.decision_log.errors import LogDamaged, LogUnavailable
+from fraud_scoring.decision_log.frames import NO_HASH, Content, Context, Decisions, Gap, decode, encode
+from fraud_scoring.decision_log.segments import (
+    HEAD_FILE,
+    LOCK_FILE,
+    Position,
+    read,
+    root_path,
+    segment_path,
+    segments,
+)
+from fraud_scoring.decision_log.signing import Signer, Statement
+
+SEGMENT_BYTES: Final = 64 << 20
+SYNC_INTERVAL_S: Final = 0.2
+HEAD_INTERVAL_US: Final = 1_000_000
+RETRY_AFTER_US: Final = 1_000_000
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class LogWriter:
+    """Appends frames to `folder` (named for its writer); raises LogUnavailable if another process holds it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        context: Context,
+        signer: Signer,
+        *,
+        durable: bool = True,
+        segment_bytes: int = SEGMENT_BYTES,
+        now_us: Callable[[], int] = _now_us,
+    ) -> None:
+        self._folder = folder
+        self._context = context
+        self._signer = signer
+        self._durable = durable
+        self._segment_bytes = segment_bytes
+        self._now_us = now_us
+        self._descriptor = -1
+        self._failed_at_us: int | None = None
+        self._failed_since_us = 0
+        self._missed = 0
+        self._why = ""
+        self._lock = self._lock_folder()
+        self._segment = 0
+        self._size = self._frames = self._rows = 0
+        self._sequence, self._digest = 0, NO_HASH
+        self._head_at_us = 0
+        self._sync_error: OSError | None = None
+        self._descriptor_lock = threading.Lock()
+        self._dirty = threading.Event()
+        self._closed = threading.Event()
+        try:
+            self._recover()
+            self._begin_segment()
+        except OSError as error:
+            raise LogUnavailable(f"the decision log cannot be written: {error.strerror}; free some disk") from None
+        if not durable:
+            threading.Thread(target=self._sync_in_background, name="log-sync", daemon=True).start()
+
+    @property
+    def missed(self) -> int:
+        """Answers that were given while the log could not be written, and are not in it."""
+        return self._missed
+
+    def append(self, content: Content) -> None:
+        """Write one frame; on return it is as safe as the mode says. LogUnavailable: it is not in the log."""
+        now_us = self._now_us()
+        if self._failed_at_us is not None:
+            self._try_again(now_us)
+        try:
+            if self._sync_error is not None:
+                error, self._sync_error = self._sync_error, None
+                raise error
+            if self._size >= self._segment_bytes:
+                self._end_segment()
+                self._begin_segment()
+            self._write(content, now_us)
+        except OSError as error:
+            self._fail(error, now_us)
+        if now_us - self._head_at_us >= HEAD_INTERVAL_US:
+            self._sign_head(now_us)
+
+    def miss(self, answers: int) -> None:
+        """Count answers that were given without the log; a gap frame tells of them as soon as it can be written."""
+        self._missed += answers
+
+    def set_context(self, context: Context) -> None:
+        """What the next decisions mean."""
+        if context != self._context:
+            self._context = context
+            self.append(context)
+
+    def close(self) -> None:
+        """End the segment, sign it, let go of the folder."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._dirty.set()
+        if self._failed_at_us is None:
+            with suppress(OSError):
+                self._end_segment()
+        self._close_descriptor()
+        self._lock.close()
+
+    def _lock_folder(self) -> IO[bytes]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = (self._folder / LOCK_FILE).open("ab")
+        except OSError as error:
+            raise LogUnavailable(f"the decision log's folder cannot be used: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise LogUnavailable(
+                f"another process writes the decision log {self._folder.name}; give each front door its own"
+            ) from None
+        return lock
+
+    def _recover(self) -> None:
+        """Take up where the last writer ended: cut off what it did not finish, sign what it did not close."""
+        kept = segments(self._folder)
+        if not kept:
+            return
+        last = kept[-1]
+        position = Position(segment=last)
+        self._segment, self._frames, self._rows = last, 0, 0
+        try:
+            for frame, end in read(self._folder, self._start_of(last)):
+                position = end
+                self._frames += 1
+                self._rows += _rows(frame.content())
+                self._sequence, self._digest = frame.sequence + 1, frame.digest
+        except LogDamaged:
+            # what follows was never acknowledged, or was changed: it is kept aside for `log verify`, not overwritten
+            pass
+        path = segment_path(self._folder, last)
+        self._size = position.offset
+        if path.stat().st_size > position.offset:
+            self._set_aside(path, position.offset)
+        if not root_path(self._folder, last).exists():
+            self._sign_root()
+
+    def _start_of(self, segment: int) -> Position | None:
+        """The position at the start of a segment, as its own first frame claims; the chain is for `log verify`."""
+        data = segment_path(self._folder, segment).read_bytes()[: 1 << 20]
+        first = decode(data, 0)
+        if first is None:
+            return Position(segment=segment)
+        return Position(segment, 0, first.sequence, first.previous)
+
+    def _set_aside(self, path: Path, end: int) -> None:
+        """Cut a segment at `end`; the bytes behind it go into a file beside it."""
+        tail = path.read_bytes()[end:]
+        path.with_suffix(f".torn-{self._now_us()}").write_bytes(tail)
+        os.truncate(path, end)
+
+    def _begin_segment(self) -> None:
+        self._segment += 1
+        self._size = self._frames = self._rows = 0
+        path = segment_path(self._folder, self._segment)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+        self._write(self._context, self._now_us())
+        _sync_folder(self._folder)
+        self._sign_head(self._now_us())
+
+    def _end_segment(self) -> None:
+        os.fdatasync(self._descriptor)
+        self._close_descriptor()
+        self._sign_root()
+        self._sign_head(self._now_us())
+
+    def _write(self, content: Content, now_us: int) -> None:
+        frame, digest = encode(content, self._sequence, now_us, self._digest)
+        left = memoryview(frame)
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+        if self._durable:
+            os.fdatasync(self._descriptor)
+        else:
+            self._dirty.set()
+        self._size += len(frame)
+        self._frames += 1
+        self._rows += _rows(content)
+        self._sequence, self._digest = self._sequence + 1, digest
+
+    def _fail(self, error: OSError, now_us: int) -> None:
+        """Forget the frame that could not be written, and everything that this descriptor may still do."""
+        if self._failed_at_us is None:
+            self._failed_since_us = now_us
+        self._failed_at_us, self._why = now_us, error.strerror or type(error).__name__
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+            self._close_descriptor()
+        raise LogUnavailable(f"the decision log cannot be written: {self._why}; free some disk") from None
+
+    def _try_again(self, now_us: int) -> None:
+        """Begin a new segment, not more often than once in RETRY_AFTER_US, and tell of the gap first."""
+        assert self._failed_at_us is not None
+        if now_us - self._failed_at_us < RETRY_AFTER_US:
+            raise LogUnavailable(f"the decision log cannot be written: {self._why}; free some disk")
+        try:
+            path = segment_path(self._folder, self._segment)
+            if path.exists() and path.stat().st_size > self._size:
+                os.truncate(path, self._size)
+            if self._frames:
+                self._sign_root()
+            else:
+                path.unlink(missing_ok=True)
+                self._segment -= 1
+            self._begin_segment()
+            self._write(Gap(self._failed_since_us, self._missed, self._why), now_us)
+        except OSError as error:
+            self._fail(error, now_us)
+        self._failed_at_us, self._missed = None, 0
+
+    def _sign_root(self) -> None:
+        self._signer.write(root_path(self._folder, self._segment), self._statement(self._now_us()))
+
+    def _sign_head(self, now_us: int) -> None:
+        self._head_at_us = now_us
+        with suppress(OSError):  # the next head, a second later, says the same and more
+            self._signer.write(self._folder / HEAD_FILE, self._statement(now_us))
+
+    def _statement(self, now_us: int) -> Statement:
+        return Statement(
+            writer=self._folder.name,
+            segment=self._segment,
+            sequence=self._sequence - 1,
+            digest=self._digest.hex(),
+            size=self._size,
+            frames=self._frames,
+            rows=self._rows,
+            at_us=now_us,
+        )
+
+    def _close_descriptor(self) -> None:
+        with self._descriptor_lock:
+            if self._descriptor >= 0:
+                with suppress(OSError):
+                    os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _sync_in_background(self) -> None:
+        while self._dirty.wait() and not self._closed.wait(SYNC_INTERVAL_S):
+            self._dirty.clear()
+            with self._descriptor_lock:
+                if self._descriptor < 0:
+                    continue
+                try:
+                    os.fdatasync(self._descriptor)
+                except OSError as error:
+                    self._sync_error = error  # the next append tells
+
+
+def _rows(content: Content) -> int:
+    return len(content) if isinstance(content, Decisions) else 0
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,225 @@
+"""Calibration, thresholds and reasons: the same bits in any batch, and from any copy of the parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.rows import SEEDED
+
+from fraud_scoring.decision import LEAST_POINTS, DecisionRule, ScorecardFeature
+from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.wire import Decision, Source
+
+
+def rule(**changes: Any) -> DecisionRule:
+    """Margin −1 … 1 becomes probability 0 … 1; review from a quarter on, decline from three quarters on."""
+    plain = DecisionRule(
+        release=7,
+        margins=np.array([-1.0, 1.0]),
+        probabilities=np.array([0.0, 1.0]),
+        review_at=0.25,
+        decline_at=0.75,
+        scorecard=(),
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def scorecard(*features: tuple[int, list[float], list[float]]) -> tuple[ScorecardFeature, ...]:
+    return tuple(
+        ScorecardFeature(f"f{i}", reason, np.array(edges), np.array(points))
+        for i, (reason, edges, points) in enumerate(features)
+    )
+
+
+def fp32(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+KNOTS = st.integers(2, 12).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.floats(-30, 30), min_size=n, max_size=n, unique=True).map(sorted),
+        st.lists(st.floats(0, 1), min_size=n, max_size=n).map(sorted),
+    )
+)
+MARGINS = st.lists(st.floats(-40, 40, width=32), min_size=1, max_size=30)
+
+
+@given(KNOTS, MARGINS)
+@settings(SEEDED, max_examples=300)
+def test_a_higher_margin_never_gives_a_lower_score(knots, margins) -> None:
+    # knots closer than any two scores differ: what is left of monotony is the float's last bit
+    if np.diff(knots[0]).min() < 1e-6:
+        return
+    found = rule(margins=np.array(knots[0]), probabilities=np.array(knots[1])).calibrate(fp32(*sorted(margins)))
+    assert (np.diff(found) >= 0).all()
+    assert found.min() >= np.float32(knots[1][0])
+    assert found.max() <= np.float32(knots[1][-1])
+
+
+@given(KNOTS, MARGINS)
+@settings(SEEDED, max_examples=300)
+def test_a_score_has_the_same_bits_alone_and_in_a_batch(knots, margins) -> None:
+    calibrated = rule(margins=np.array(knots[0]), probabilities=np.array(knots[1]))
+    together = calibrated.calibrate(fp32(*margins))
+    alone = np.concatenate([calibrated.calibrate(fp32(margin)) for margin in margins])
+    assert together.tobytes() == alone.tobytes()
+
+
+def test_a_margin_outside_the_table_gets_the_nearest_probability() -> None:
+    outside = rule(probabilities=np.array([0.1, 0.9])).calibrate(fp32(-50, -1, 0, 1, 50))
+    assert outside.tolist() == fp32(0.1, 0.1, 0.5, 0.9, 0.9).tolist()
+
+
+def test_a_score_at_a_threshold_is_over_it() -> None:
+    below = np.nextafter(np.float32(0.25), np.float32(0))
+    exactly = rule(margins=np.array([0.0, 1.0]))
+    score, verdict = exactly.decide(fp32(below, 0.25, 0.5, 0.75, 1)[:, None], np.zeros((5, 0), np.float32))
+    assert score[:, 0].tolist() == [below, 0.25, 0.5, 0.75, 1]
+    assert verdict[:, 0].tolist() == [
+        Decision.APPROVE,
+        Decision.REVIEW,
+        Decision.REVIEW,
+        Decision.DECLINE,
+        Decision.DECLINE,
+    ]
+
+
+@given(st.floats(0, 1, width=32))
+@settings(SEEDED, max_examples=100)
+def test_a_score_that_prints_as_the_threshold_is_at_the_threshold(score: float) -> None:
+    """Thresholds are binary64 and scores binary32: the comparison is made in binary32."""
+    at = rule(margins=np.array([0.0, 1.0]), review_at=float(str(np.float32(score))), decline_at=2.0)
+    _, verdict = at.decide(fp32(score)[:, None], np.zeros((1, 0), np.float32))
+    assert verdict[0, 0] == Decision.REVIEW
+
+
+def test_thresholds_at_one_point_leave_nothing_to_review() -> None:
+    _, verdict = rule(review_at=0.5, decline_at=0.5).decide(fp32(-0.1, 0)[:, None], np.zeros((2, 0), np.float32))
+    assert verdict[:, 0].tolist() == [Decision.APPROVE, Decision.DECLINE]
+
+
+def test_a_decline_threshold_above_one_declines_nothing() -> None:
+    _, verdict = rule(decline_at=1.5).decide(fp32(9)[:, None], np.zeros((1, 0), np.float32))
+    assert verdict[0, 0] == Decision.REVIEW
+
+
+def test_a_verdict_names_release_and_source_and_has_the_wires_shape() -> None:
+    score, verdict = rule(release=12).decide(fp32(-1, 1)[:, None], np.zeros((2, 0), np.float32))
+    assert (score.dtype, score.shape) == (np.float32, (2, 1))
+    assert (verdict.dtype, verdict.shape) == (np.int32, (2, 6))
+    assert verdict[:, 4].tolist() == [12, 12]
+    assert verdict[:, 5].tolist() == [Source.PRIMARY, Source.PRIMARY]
+
+
+def test_reasons_come_in_the_order_of_their_points() -> None:
+    card = scorecard((1, [0.0], [0, 0.5]), (2, [0.0], [0, 2.0]), (3, [0.0], [0, 1.0]), (4, [0.0], [0, 0.45]))
+    assert rule(scorecard=card).reasons(fp32(1, 1, 1, 1)[None]).tolist() == [[2, 3, 1]]
+
+
+def test_points_of_one_reason_add_up() -> None:
+    card = scorecard((1, [0.0], [0, 1.0]), (2, [0.0], [0, 0.6]), (2, [0.0], [0, 0.6]))
+    assert rule(scorecard=card).reasons(fp32(1, 1, 1)[None]).tolist() == [[2, 1, 0]]
+
+
+def test_what_speaks_against_fraud_or_for_nothing_is_no_reason() -> None:
+    card = scorecard((1, [0.0], [0, -1.0]), (2, [0.0], [0, 0.0]), (3, [0.0], [0, 1.0]))
+    assert rule(scorecard=card).reasons(fp32(1, 1, 1)[None]).tolist() == [[3, 0, 0]]
+
+
+def test_what_hardly_speaks_for_fraud_is_no_reason() -> None:
+    card = scorecard((1, [0.0], [0, np.nextafter(LEAST_POINTS, 0)]), (2, [0.0], [0, LEAST_POINTS]))
+    assert rule(scorecard=card).reasons(fp32(1, 1)[None]).tolist() == [[2, 0, 0]]
+
+
+def test_equal_points_give_the_smaller_code_first() -> None:
+    card = scorecard((9, [0.0], [0, 1.0]), (3, [0.0], [0, 1.0]), (5, [0.0], [0, 1.0]), (1, [0.0], [0, 1.0]))
+    assert rule(scorecard=card).reasons(fp32(1, 1, 1, 1)[None]).tolist() == [[1, 3, 5]]
+
+
+def test_a_feature_without_a_reason_is_never_named() -> None:
+    card = scorecard((0, [0.0], [0, 9.0]), (2, [0.0], [0, 1.0]))
+    assert rule(scorecard=card).reasons(fp32(1, 1)[None]).tolist() == [[2, 0, 0]]
+
+
+@pytest.mark.parametrize("card", [(), scorecard((0, [0.0], [0, 9.0]))], ids=["no scorecard", "no reason in it"])
+def test_without_reasons_the_slots_stay_empty(card: tuple[ScorecardFeature, ...]) -> None:
+    assert rule(scorecard=card).reasons(np.ones((2, 1), np.float32)).tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_a_bin_holds_its_lower_edge() -> None:
+    card = scorecard((1, [1.0, 2.0], [0, 1.0, 0]))
+    found = rule(scorecard=card).reasons(fp32(0.5, 1, np.nextafter(np.float32(2), np.float32(0)), 2)[:, None])
+    assert found[:, 0].tolist() == [0, 1, 1, 0]
+
+
+def test_an_approved_payment_carries_no_reasons() -> None:
+    card = scorecard((1, [0.0], [0, 1.0]))
+    _, verdict = rule(scorecard=card).decide(fp32(-1, 1, -1, 0)[:, None], np.ones((4, 1), np.float32))
+    assert verdict[:, 1].tolist() == [0, 1, 0, 1]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(SEEDED, max_examples=30)
+def test_a_batch_of_decisions_is_each_decision_alone(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    card = scorecard(*((int(rng.integers(0, 6)), np.sort(rng.random(4)), rng.normal(size=5)) for _ in range(8)))
+    whole = rule(scorecard=card)
+    margin = rng.normal(size=(20, 1)).astype(np.float32)
+    features = rng.random((20, 8)).astype(np.float32)
+    score, verdict = whole.decide(margin, features)
+    for i in range(20):
+        one_score, one_verdict = whole.decide(margin[i : i + 1], features[i : i + 1])
+        assert one_score.tobytes() == score[i : i + 1].tobytes()
+        assert one_verdict.tolist() == verdict[i : i + 1].tolist()
+
+
+@given(KNOTS, st.lists(st.floats(0, 2), min_size=2, max_size=2).map(sorted), st.integers(0, 2**31 - 1))
+@settings(SEEDED, max_examples=100)
+def test_a_rule_as_text_keeps_every_bit(knots, thresholds, seed) -> None:
+    rng = np.random.default_rng(seed)
+    card = scorecard(*((int(rng.integers(0, 9)), np.sort(rng.normal(size=3)), rng.normal(size=4)) for _ in range(3)))
+    written = DecisionRule(seed, np.array(knots[0]), np.array(knots[1]), *thresholds, card)
+    read = DecisionRule.from_json(written.to_json())
+    assert read.to_json() == written.to_json()
+    assert (read.release, read.review_at, read.decline_at) == (seed, *thresholds)
+    assert read.margins.tobytes() == written.margins.tobytes()
+    assert read.probabilities.tobytes() == written.probabilities.tobytes()
+    for one, other in zip(read.scorecard, written.scorecard, strict=True):
+        assert (one.name, one.reason) == (other.name, other.reason)
+        assert one.edges.tobytes() == other.edges.tobytes()
+        assert one.points.tobytes() == other.points.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"margins": np.array([0.0]), "probabilities": np.array([0.0])}, "the calibration needs two knots or more"),
+        ({"margins": np.array([0.0, 1, 2])}, "a probability for each margin"),
+        ({"margins": np.array([0.0, 0.0])}, "margins must be finite and rise"),
+        ({"margins": np.array([1.0, 0.0])}, "margins must be finite and rise"),
+        ({"margins": np.array([0.0, np.nan])}, "margins must be finite and rise"),
+        ({"margins": np.array([-np.inf, 0.0])}, "margins must be finite and rise"),
+        ({"probabilities": np.array([0.5, 0.4])}, "probabilities must lie within 0 to 1 and not fall"),
+        ({"probabilities": np.array([0.0, 1.1])}, "probabilities must lie within 0 to 1 and not fall"),
+        ({"probabilities": np.array([np.nan, 1.0])}, "probabilities must lie within 0 to 1 and not fall"),
+        ({"review_at": -0.1}, "thresholds must be 0 ≤ review_at ≤ decline_at"),
+        ({"review_at": 0.8}, "thresholds must be 0 ≤ review_at ≤ decline_at"),
+        ({"decline_at": float("nan")}, "thresholds must be 0 ≤ review_at ≤ decline_at"),
+        ({"scorecard": scorecard((1, [0.0], [1.0]))}, "scorecard of f0: the edges must rise, and points are one more"),
+        ({"scorecard": scorecard((1, [1.0, 0.0], [1, 2, 3]))}, "scorecard of f0: the edges must rise"),
+    ],
+)
+def test_parameters_that_cannot_decide_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidDefinition, match=f"^decision: .*{message}"):
+        rule(**changes)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"release": 1, "calibration": {}}', "not json"])
+def test_a_broken_decision_file_is_refused(text: str) -> None:
+    with pytest.raises(InvalidDefinition, match=r"decision: the parameters' file is broken; restore the release"):
+        DecisionRule.from_json(text)
