@@ -51,7 +51,7 @@ def check_machine(python: "tuple[int, ...]", system: str, processor: str, libc: 
     library, version = libc
     if library != "glibc" or tuple(map(int, version.split("."))) < (2, 35):
         raise Refused(
-            f"the C library is {library or 'not glibc'} {version}; Triton needs glibc 2.35 or newer: "
+            f"the C library is {f'{library} {version}' if library else 'not glibc'}; Triton needs glibc 2.35 or newer: "
             "use Debian 12, Ubuntu 22.04 or newer"
         )
 

@@ -146,6 +146,6 @@ def failure(status: str | None, message: str | None, url: str, timeout: float) -
         return DeadlineExceeded(
             f"{url}: no answer within {timeout * 1e3:g} ms; send it again, or allow more with deadline="
         )
-    if code in ("UNAVAILABLE", "CANCELLED"):
+    if code in ("UNAVAILABLE", "CANCELLED", "NOT_FOUND"):  # a server that drains has put its front door away
         return Unavailable(f"{url} takes no requests now ({said}); is the server up, and is this its gRPC address?")
     return ServerFailed(f"{url}: the server failed with {code or 'an error'} ({said}); its log says more")

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
+from drift_sidecar.reference import REFERENCE_FILE
 from fraud_release.errors import ReleaseRefused
 from fraud_scoring.releases import (
     DECISION_FILE,
@@ -35,6 +37,8 @@ from fraud_scoring.schema import Schema
 TEMPLATE_FOLDER: Final = "release_template"
 _LOCK_FILE: Final = ".release.lock"
 _STAGING: Final = ".staging-"
+_CACHE: Final = "__pycache__"
+_RELEASE_FOLDER: Final = re.compile(rf"fraud_(?:(?:{'|'.join(PARTS)})_)?r\d{{4,}}")
 
 
 @contextmanager
@@ -56,7 +60,8 @@ def write_release(
 ) -> dict[str, Any]:
     """Write release `number`; returns its manifest.
 
-    `artifacts` holds the bytes of schema.json, model.onnx, decision.json, golden.npz; `facts` goes into the manifest.
+    `artifacts` holds the bytes of schema.json, model.onnx, decision.json, golden.npz and, for drift, reference.json;
+    `facts` goes into the manifest.
     """
     release = release_name(number)
     staging = repository / f"{_STAGING}{release}"
@@ -68,6 +73,8 @@ def write_release(
         f"{names['decision']}/1/{DECISION_FILE}": artifacts[DECISION_FILE],
         f"{names['ensemble']}/{GOLDEN_FILE}": artifacts[GOLDEN_FILE],
     }
+    if REFERENCE_FILE in artifacts:
+        contents[f"{names['ensemble']}/{REFERENCE_FILE}"] = artifacts[REFERENCE_FILE]
     values = {"release": release, "columns": schema.width, "features": len(schema.features)}
     for part, name in names.items():
         text = (template / part / "config.pbtxt").read_text(encoding="utf-8")
@@ -82,6 +89,8 @@ def write_release(
         for path, content in contents.items():
             _write_sealed(staging / path, content)
         (staging / names["ensemble"] / "1").mkdir()  # Triton wants a version folder, empty for an ensemble
+        for folder in (*staging.rglob("*/"), staging):
+            _sync(folder)
         for name in (*(names[part] for part in PARTS), names["ensemble"]):
             (staging / name).rename(repository / name)
     finally:
@@ -106,8 +115,6 @@ def verify_release(repository: Path, number: int) -> dict[str, Any]:
         for path in sorted((repository / folder).rglob("*")):
             relative = str(path.relative_to(repository))
             if path.is_symlink() or (path.is_file() and relative not in hashes and relative != own_manifest):
-                if "__pycache__" in path.parts:
-                    continue
                 raise ReleaseRefused(f"release {release}: {relative} is not in its manifest; remove it")
     for relative, wanted in hashes.items():
         try:
@@ -117,6 +124,13 @@ def verify_release(repository: Path, number: int) -> dict[str, Any]:
         if found != wanted:
             raise ReleaseRefused(f"release {release}: {relative} was changed after it was made; restore the release")
     return manifest
+
+
+def remove_caches(repository: Path) -> None:
+    """Remove the bytecode that Triton's python processes keep beside a model's source (they heed no
+    PYTHONDONTWRITEBYTECODE): it would run in place of the source that the manifest vouches for."""
+    for cache in repository.glob(f"fraud_*/*/{_CACHE}"):
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def _write_sealed(path: Path, content: bytes) -> None:
@@ -141,11 +155,6 @@ def _remove_leftovers(repository: Path) -> None:
     complete = {part_name(part, number) for number in existing(repository) for part in PARTS}
     complete |= {ensemble_name(number) for number in existing(repository)}
     for entry in repository.iterdir():
-        if entry.name.startswith(_STAGING) or (
-            entry.is_dir() and entry.name not in complete and entry.name.startswith(("fraud_r", *_part_prefixes()))
-        ):
+        incomplete = _RELEASE_FOLDER.fullmatch(entry.name) and entry.name not in complete
+        if entry.is_dir() and (incomplete or entry.name.startswith(_STAGING)):
             shutil.rmtree(entry)
-
-
-def _part_prefixes() -> tuple[str, ...]:
-    return tuple(f"fraud_{part}_r" for part in PARTS)

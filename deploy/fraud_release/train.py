@@ -14,6 +14,7 @@ from typing import Any, Final
 import lightgbm
 import numpy as np
 
+from drift_sidecar.reference import REFERENCE_FILE
 from fraud_data import Transactions
 from fraud_data.labels import DEFAULT_LABEL_DAYS, fraud_known_at
 from fraud_release.assembly import next_release, write_release
@@ -29,6 +30,7 @@ from fraud_release.learning import (
     fit_scorecard,
     fit_trees,
 )
+from fraud_release.reference import reference_file
 from fraud_release.splits import Split, SplitDays, split_by_time
 from fraud_release.tree_onnx import to_onnx
 from fraud_scoring.decision import DecisionRule
@@ -90,12 +92,14 @@ def train(
         _check_parity(booster, pipeline, test[:PARITY_ROWS])
         progress(0.92, "evaluation")
         evaluation = _evaluate(pipeline.decide(test), data, known_at, split, schema)
-        progress(0.97, "writing")
+        progress(0.97, "reference for drift")
+        validated = pipeline.decide(features[split.validation])
         artifacts = {
             SCHEMA_FILE: schema.document.encode(),
             MODEL_FILE: graph,
             DECISION_FILE: rule.to_json().encode(),
             GOLDEN_FILE: golden_file(pipeline, plan.seed),
+            REFERENCE_FILE: reference_file(number, schema, data, features, validated, split.validation, plan.costs),
         }
         facts = {
             "created_at": now().isoformat(timespec="seconds"),
@@ -139,7 +143,10 @@ def _fit_rule(
     amount = data.rows[validation, schema.amount_index]
     review_at, decline_at = choose_thresholds(calibrated, data.is_fraud[validation], amount, costs)
     scorecard = fit_scorecard(schema, features[split.train], data.is_fraud[split.train])
-    return DecisionRule(number, margins, probabilities, review_at, decline_at, scorecard)
+    base = float(data.is_fraud[split.train].mean())
+    return DecisionRule(
+        number, margins, probabilities, review_at, decline_at, scorecard, base_log_odds=float(np.log(base / (1 - base)))
+    )
 
 
 def _check_parity(booster: lightgbm.Booster, pipeline: Pipeline, features: Float32) -> None:

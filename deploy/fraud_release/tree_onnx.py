@@ -18,6 +18,8 @@ from fraud_release.errors import ReleaseRefused
 
 OPSET: Final = 17
 TREES_OPSET: Final = 3
+_ZERO: Final = float(np.float32(1e-35))
+"""LightGBM reads every value from −_ZERO to _ZERO as 0 when it predicts."""
 
 
 def to_onnx(booster: lightgbm.Booster, feature_count: int) -> onnx.ModelProto:
@@ -89,7 +91,7 @@ def _add_tree(columns: dict[str, list[Any]], number: int, root: dict[str, Any]) 
         columns["nodes_nodeids"].append(identifier)
         columns["nodes_featureids"].append(0 if is_leaf else node["split_feature"])
         columns["nodes_modes"].append("LEAF" if is_leaf else "BRANCH_LEQ")
-        columns["nodes_values"].append(0.0 if is_leaf else node["threshold"])
+        columns["nodes_values"].append(0.0 if is_leaf else _threshold(node["threshold"]))
         columns["nodes_truenodeids"].append(0)
         columns["nodes_falsenodeids"].append(0)
         if is_leaf:
@@ -99,3 +101,12 @@ def _add_tree(columns: dict[str, list[Any]], number: int, root: dict[str, Any]) 
         else:
             waiting.append((node["right_child"], identifier, "nodes_falsenodeids"))
             waiting.append((node["left_child"], identifier, "nodes_truenodeids"))
+
+
+def _threshold(value: float) -> float:
+    """The threshold that sends the values that LightGBM reads as 0 where it sends 0."""
+    if 0 <= value < _ZERO:
+        return _ZERO
+    if -_ZERO <= value < 0:
+        return float(np.nextafter(-_ZERO, -np.inf))
+    return value

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
-from fraud_release.assembly import verify_release
+from fraud_release.assembly import remove_caches, verify_release
+from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.releases import Routes, pinned_schema
 from fraud_scoring.settings import STORE_VARIABLE, Settings
 from fraud_scoring.stores import open_store
@@ -14,13 +20,17 @@ from fraud_server.errors import CannotServe
 from fraud_server.settings import ServeSettings
 
 LEAST_FREE_MIB: Final = 256
+LOCK_FILE: Final = "server.lock"
 
 
 def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
     """The number of the release that is to be served; raises the first finding."""
     release = Routes.read(settings.repository).production
+    remove_caches(settings.repository)
     verify_release(settings.repository, release)
     Settings.read({STORE_VARIABLE: settings.store_url})  # the wrong NumPy is found here
+    if settings.store_url.startswith("memory:"):
+        raise InvalidDefinition("store memory: is one process's own, and a server has several; write lmdb:///folder")
     taken: dict[int, str] = {}
     for name, port in vars(settings.ports).items():
         if port in taken:
@@ -31,14 +41,35 @@ def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
         settings.run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotServe(f"folder {settings.home}: {error.strerror}; choose another with --home") from None
-    free = shutil.disk_usage(settings.home).free >> 20
-    if free < least_free_mib:
-        raise CannotServe(
-            f"the disk of folder {settings.home} has {free} MiB left; the server wants {least_free_mib}: "
-            "free some, or choose another disk with --home"
-        )
+    _check_space(settings.home, "--home", least_free_mib)
+    store = urlsplit(settings.store_url)
+    if store.scheme == "lmdb":
+        # LMDB maps its lock file: on a full disk that ends the process, without an error to catch
+        _check_space(Path(store.path), "--store", least_free_mib)
     open_store(settings.store_url, pinned_schema(settings.repository, release)).close()
     return release
+
+
+@contextmanager
+def own_home(settings: ServeSettings) -> Iterator[None]:
+    """The home folder for this supervisor alone: two would take each other's files away. The kernel frees it."""
+    with (settings.run_folder / LOCK_FILE).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotServe(
+                f"another server runs with folder {settings.home}; end it, or choose another folder with --home"
+            ) from None
+        yield
+
+
+def _check_space(folder: Path, option: str, least_free_mib: int) -> None:
+    there = next((one for one in (folder, *folder.parents) if one.is_dir()), None)
+    if there is not None and (free := shutil.disk_usage(there).free >> 20) < least_free_mib:
+        raise CannotServe(
+            f"the disk of folder {folder} has {free} MiB left; the server wants {least_free_mib}: "
+            f"free some, or choose another disk with {option}"
+        )
 
 
 def _check_port(name: str, port: int) -> None:

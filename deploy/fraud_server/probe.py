@@ -27,14 +27,14 @@ class WrongAnswer(FraudError):
 class GoldenProbe:
     """Sends a release's golden vectors as a dry run, and compares features, score and verdict bit by bit."""
 
-    def __init__(self, repository: Path, url: str) -> None:
+    def __init__(self, repository: Path, url: str, client: FraudClient | None = None) -> None:
         self.release = Routes.read(repository).production
         try:
             content = (repository / ensemble_name(self.release) / GOLDEN_FILE).read_bytes()
         except OSError:
             raise ReleaseUnavailable(f"release {release_name(self.release)} has no {GOLDEN_FILE}") from None
         self._golden = dict(np.load(io.BytesIO(content)))
-        self._client = FraudClient(url)
+        self._client = FraudClient(url) if client is None else client
         self._url = url
 
     @property

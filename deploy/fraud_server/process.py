@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import secrets
@@ -11,15 +10,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 from fraud_scoring.releases import ensemble_name
-from fraud_scoring.settings import STORE_VARIABLE
+from fraud_scoring.settings import LOG_KEY_VARIABLE, LOG_MODE_VARIABLE, LOG_VARIABLE, STORE_VARIABLE
 from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL
+from fraud_server.repository_calls import ADMIN_HEADER, RepositoryCalls
 from fraud_server.settings import ServeSettings
 from fraud_server.wheel import TritonWheel
 
@@ -30,7 +29,14 @@ DRAIN_SECONDS: Final = 10
 RESTRICTED: Final = "shared-memory,model-repository,trace,logging"
 PROCESS_FILE: Final = "server.json"
 """In the run folder while a server runs: its process id and address."""
-_PR_SET_PDEATHSIG: Final = 1
+# The kernel ends the server when the supervisor is gone, however it went. A program that then becomes the server asks
+# for it, and not this process between fork and exec: there the gRPC of the supervisor's probe wakes up, and may abort.
+_TETHER: Final = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class TritonProcess:
@@ -44,16 +50,16 @@ class TritonProcess:
         self._log = run / "triton.log"
         self._shm_prefix = f"fraudserve_{os.getpid()}_"
         self._stubs: set[int] = set()
-        prctl = ctypes.CDLL(None).prctl  # the kernel ends the server when the supervisor is gone, however it went
+        self._repository = RepositoryCalls(settings.ports.http, secrets.token_urlsafe(24))
+        command = _command(settings, wheel, releases, self._shm_prefix, self._repository.key)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                _command(settings, wheel, releases, self._shm_prefix),
+                [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *command],
                 env=_environment(settings, wheel),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=partial(prctl, _PR_SET_PDEATHSIG, signal.SIGTERM),  # noqa: PLW1509 - one system call
             )
         self._file = run / PROCESS_FILE
         self._file.write_text(json.dumps({"pid": self._process.pid, "url": settings.url}), encoding="utf-8")
@@ -82,8 +88,13 @@ class TritonProcess:
         return "no error was logged"
 
     def drain(self) -> None:
-        """Take no new requests, finish those in flight, end."""
+        """Take no new requests, finish those in flight, end.
+
+        From its SIGTERM on Triton refuses the front door's own calls to the release, and with them what waits in the
+        front door's queue. So the front door goes first: an unloaded model answers what it has taken, and nothing more.
+        """
         if self._process.poll() is None:
+            self._repository.unload((SCORE_MODEL, FEEDBACK_MODEL), DRAIN_SECONDS)
             self._process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(DRAIN_SECONDS + 2)
@@ -111,8 +122,9 @@ class TritonProcess:
         return found
 
 
-def _command(settings: ServeSettings, wheel: TritonWheel, releases: Sequence[int], shm_prefix: str) -> list[str]:
-    key = secrets.token_urlsafe(24)
+def _command(
+    settings: ServeSettings, wheel: TritonWheel, releases: Sequence[int], shm_prefix: str, key: str
+) -> list[str]:
     models = [*(ensemble_name(number) for number in releases), SCORE_MODEL, FEEDBACK_MODEL]
     return [
         str(wheel.server),
@@ -128,8 +140,8 @@ def _command(settings: ServeSettings, wheel: TritonWheel, releases: Sequence[int
         f"--grpc-port={settings.ports.grpc}",
         f"--http-port={settings.ports.http}",
         f"--metrics-port={settings.ports.metrics}",
-        f"--grpc-restricted-protocol={RESTRICTED}:admin-key={key}",
-        f"--http-restricted-api={RESTRICTED}:admin-key={key}",
+        f"--grpc-restricted-protocol={RESTRICTED}:{ADMIN_HEADER}={key}",
+        f"--http-restricted-api={RESTRICTED}:{ADMIN_HEADER}={key}",
         "--allow-gpu-metrics=false",
         "--log-info=false",
         f"--exit-timeout-secs={DRAIN_SECONDS}",
@@ -142,9 +154,19 @@ def _environment(settings: ServeSettings, wheel: TritonWheel) -> dict[str, str]:
         "LD_LIBRARY_PATH": wheel.library_path,
         # the stub takes its packages from the first python3 on the path
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
-        "PYTHONDONTWRITEBYTECODE": "1",  # releases are never changed, not even by a cache beside them
         "OMP_NUM_THREADS": "1",
         STORE_VARIABLE: settings.store_url,
+        **_log_environment(settings),
+    }
+
+
+def _log_environment(settings: ServeSettings) -> dict[str, str]:
+    if settings.log_mode == "off":
+        return {LOG_VARIABLE: ""}
+    return {
+        LOG_VARIABLE: str(settings.log_folder.absolute()),
+        LOG_KEY_VARIABLE: str(settings.log_key.absolute()),
+        LOG_MODE_VARIABLE: settings.log_mode,
     }
 
 

@@ -23,10 +23,20 @@ class ServeSettings:
     home: Path
     ports: Ports
     store_url: str
+    log_mode: str = "durable"
+    """durable, async, or off."""
 
     @property
     def run_folder(self) -> Path:
         return self.home / "run"
+
+    @property
+    def log_folder(self) -> Path:
+        return self.home / "log"
+
+    @property
+    def log_key(self) -> Path:
+        return self.home / "keys" / "decision-log.key"
 
     @property
     def url(self) -> str:

@@ -1,6 +1,6 @@
 """Keeps one Triton serving: starts it, waits for the golden vectors, watches, restarts, drains.
 
-Noticed within a fraction of a second: a server or a python stub that is gone. Within two: answers that are errors or
+Noticed within a fraction of a second: a server or a python stub that is gone. Within a few: answers that are errors or
 wrong. A server that is only late is given time: killing what is busy would make it worse.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from fraud_scoring.errors import FraudError
 from fraud_server.errors import CannotServe
-from fraud_server.preflight import check
+from fraud_server.preflight import check, own_home
 from fraud_server.probe import GoldenProbe, Late, NotReady, WrongAnswer
 from fraud_server.process import TritonProcess
 from fraud_server.settings import ServeSettings
@@ -56,8 +56,12 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until stopped; CannotServe if the first start does not succeed."""
-        patience = self._patience
         release = check(self._settings)
+        with own_home(self._settings):
+            self._keep_serving(release)
+
+    def _keep_serving(self, release: int) -> None:
+        patience = self._patience
         probe = GoldenProbe(self._settings.repository, self._settings.url)
         back_off, first = patience.back_off_first, True
         try:

@@ -17,9 +17,11 @@ from fraud_scoring.errors import FraudError, InvalidDefinition, InvalidInput
 _GROUPS = {
     "data": "fraudctl.data:data",
     "demo": "fraudctl.demo:demo",
+    "drift": "fraudctl.drift:drift",
     "features": "fraudctl.features:features",
     "health": "fraudctl.server:health",
     "label": "fraudctl.score:label",
+    "log": "fraudctl.log:log",
     "release": "fraudctl.release:release",
     "score": "fraudctl.score:score",
     "serve": "fraudctl.server:serve",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
 from dataclasses import asdict
@@ -171,11 +169,15 @@ def load(path: Path, store: str, until: object, schema: Path | None, label_days:
 
 def _kill_server(home: Path) -> None:
     """SIGKILL the tritonserver whose process id the supervisor wrote under `home`."""
+    import psutil
+
     from fraud_server.errors import CannotServe
     from fraud_server.process import PROCESS_FILE
 
     try:
-        process = json.loads((home / "run" / PROCESS_FILE).read_text(encoding="utf-8"))["pid"]
-        os.kill(process, signal.SIGKILL)
-    except (OSError, ValueError, KeyError):
+        process = psutil.Process(json.loads((home / "run" / PROCESS_FILE).read_text(encoding="utf-8"))["pid"])
+        if process.name() != "tritonserver":
+            raise ValueError("the file outlived its server, and the number went to another process")
+        process.kill()
+    except (OSError, ValueError, KeyError, psutil.Error):
         raise CannotServe(f"no server is supervised from {home}; start it with: fraudctl serve --home {home}") from None

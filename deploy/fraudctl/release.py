@@ -93,7 +93,7 @@ def train(path: Path, repository: Path, schema: Path | None, as_json: bool, **op
 @repository_option
 @json_option
 def verify(name: str | None, repository: Path, as_json: bool) -> None:
-    """Check every file of a release (default: all) against its manifest."""
+    """Check every file of release NAME (default: of all) against its manifest."""
     from fraud_release.assembly import verify_release
     from fraud_scoring.errors import ReleaseUnavailable
     from fraud_scoring.releases import existing, release_name, release_number

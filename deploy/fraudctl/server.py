@@ -18,12 +18,27 @@ _port = click.IntRange(1, 65_535)
 @repository_option
 @home_option
 @click.option("--store", help="Window store URL.  [default: lmdb:///<home>/store]")
+@click.option(
+    "--log",
+    "log_mode",
+    type=click.Choice(["durable", "async", "off"]),
+    default="durable",
+    show_default=True,
+    help="Decision log under <home>/log: on the disk before each answer, within 0.2 s, or none.",
+)
 @click.option("--grpc-port", default=8001, show_default=True, type=_port, help="Where clients call.")
 @click.option("--http-port", default=8000, show_default=True, type=_port, help="The same over HTTP.")
 @click.option("--metrics-port", default=8002, show_default=True, type=_port, help="Triton's Prometheus metrics.")
 @click.option("--prepare", is_flag=True, help="Without a release: simulate transactions and train one first.")
 def serve(
-    repository: Path, home: Path, store: str | None, grpc_port: int, http_port: int, metrics_port: int, prepare: bool
+    repository: Path,
+    home: Path,
+    store: str | None,
+    log_mode: str,
+    grpc_port: int,
+    http_port: int,
+    metrics_port: int,
+    prepare: bool,
 ) -> None:
     """Serve the routed release on loopback until SIGTERM or Ctrl-C.
 
@@ -41,6 +56,7 @@ def serve(
         repository=repository,
         home=home,
         ports=Ports(grpc_port, http_port, metrics_port),
+        log_mode=log_mode,
         store_url=store or f"lmdb://{(home / 'store').absolute()}",
     )
     supervisor = Supervisor(settings, lambda line: click.echo(f"serve: {line}", err=True))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud_scoring import wire
-from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 from fraud_scoring.features import Float32, Float64
 
 Int32 = npt.NDArray[np.int32]
@@ -36,7 +36,7 @@ class ScorecardFeature:
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """All parameters of a release's decision stage; `release` is the release's number."""
+    """All parameters of a release's decision stage; `release` is its number, `base_log_odds` the average's log odds."""
 
     release: int
     margins: Float64
@@ -44,6 +44,7 @@ class DecisionRule:
     review_at: float
     decline_at: float
     scorecard: tuple[ScorecardFeature, ...]
+    base_log_odds: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.margins) < 2 or len(self.margins) != len(self.probabilities):
@@ -66,18 +67,28 @@ class DecisionRule:
         return np.interp(margin.astype(np.float64), self.margins, self.probabilities).astype(np.float32)
 
     def decide(self, margin: Float32, features: Float32) -> tuple[Float32, Int32]:
-        """(score FP32 [N, 1], verdict INT32 [N, 6]) for margin FP32 [N, 1] and features FP32 [N, F]."""
+        """(score FP32 [N, 1], verdict INT32 [N, 6]) for margin FP32 [N, 1] and features FP32 [N, F].
+
+        ReleaseUnavailable for a margin that is no number: it must not become an approval.
+        """
+        if not np.isfinite(margin).all():
+            raise ReleaseUnavailable("the release's model gave a margin that is no number; nothing was decided")
         score = self.calibrate(margin[:, 0])
+        verdict = self.verdict(score)
+        flagged = np.flatnonzero(verdict[:, 0])
+        if len(flagged):
+            verdict[flagged, 1 : 1 + wire.REASON_SLOTS] = self.reasons(features[flagged])
+        return score[:, None], verdict
+
+    def verdict(self, score: Float32) -> Int32:
+        """Verdicts INT32 [N, 6] for scores FP32 [N], without reasons."""
         verdict = np.zeros((len(score), wire.VERDICT_WIDTH), np.int32)
         verdict[:, 0] = wire.Decision.APPROVE
         verdict[score >= np.float32(self.review_at), 0] = wire.Decision.REVIEW
         verdict[score >= np.float32(self.decline_at), 0] = wire.Decision.DECLINE
         verdict[:, 4] = self.release
         verdict[:, 5] = wire.Source.PRIMARY
-        flagged = np.flatnonzero(verdict[:, 0])
-        if len(flagged):
-            verdict[flagged, 1 : 1 + wire.REASON_SLOTS] = self.reasons(features[flagged])
-        return score[:, None], verdict
+        return verdict
 
     def reasons(self, features: Float32) -> Int32:
         """The reason codes INT32 [N, 3] with the most points, most first; 0 where none has LEAST_POINTS."""
@@ -99,6 +110,7 @@ class DecisionRule:
         return json.dumps(
             {
                 "release": self.release,
+                "base_log_odds": self.base_log_odds,
                 "calibration": {
                     "margins": self.margins.tolist(),
                     "probabilities": self.probabilities.tolist(),
@@ -127,6 +139,7 @@ class DecisionRule:
                 release=document["release"],
                 margins=np.array(document["calibration"]["margins"], np.float64),
                 probabilities=np.array(document["calibration"]["probabilities"], np.float64),
+                base_log_odds=document.get("base_log_odds", 0.0),
                 review_at=document["review_at"],
                 decline_at=document["decline_at"],
                 scorecard=tuple(

@@ -71,6 +71,14 @@ class FeatureSet:
                 out[:, position] = self._of_row(feature, rows)
         return out
 
+    def of_rows(self, rows: Int64) -> Float32:
+        """The features that need no history, FP32 [N, F]; 0 in the columns of those that do."""
+        out = np.zeros((len(rows), len(self.schema.features)), np.float32)
+        for position, feature in enumerate(self.schema.features):
+            if not feature.entity:
+                out[:, position] = self._of_row(feature, rows)
+        return out
+
     def _of_row(self, feature: Feature, rows: Int64) -> Float64 | Int64 | npt.NDArray[np.bool_]:
         times: Int64 = rows[:, self.schema.time_index]
         if feature.of == "weekend":

@@ -1,8 +1,9 @@
 """The front door: many requests in, ONE call to the release, as many answers out.
 
-validate → what is known already? → one release call for the rest → record → answer. A request that breaks a rule, or a
-row that was answered before, changes nothing for the requests that it was batched with. An answer is given only after
-the store has recorded it.
+validate → what is known already? → one release call for the rest → record → log → answer. A request that breaks a rule,
+or a row that was answered before, changes nothing for the requests that it was batched with. An answer is given only
+after the store has recorded it and the decision log has it; where the log cannot be written, nothing is acknowledged as
+decided, and the scorecard answers under its own name.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from fraud_scoring import wire
+from fraud_scoring.decision_log import STAGES, Decisions, LogUnavailable
 from fraud_scoring.errors import FraudError, InvalidInput
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers, Recorded, WindowStore
@@ -34,8 +38,25 @@ Reply = Answers | FraudError
 """What a request gets: its own answers, or its own error."""
 
 
+class AnswerLog(Protocol):
+    """What the front door needs of a `decision_log.LogWriter`."""
+
+    def check(self) -> None:
+        """Raise LogUnavailable if a frame cannot be written now."""
+
+    def append(self, content: Decisions) -> None:
+        """Return once the frame is as safe as promised; LogUnavailable: it is not in the log."""
+
+    def miss(self, answers: int) -> None:
+        """Count answers that are not in the log."""
+
+
 class FrontDoor:
-    """Answers dynamic batches. `call_release` scores rows int64 [M, C] in one call and raises ReleaseUnavailable."""
+    """Answers dynamic batches. `call_release` scores rows int64 [M, C] in one call and raises ReleaseUnavailable.
+
+    Without a `log` nothing is logged. `last_resort` answers rows while the log cannot be written; without it they get
+    LogUnavailable.
+    """
 
     def __init__(
         self,
@@ -43,15 +64,23 @@ class FrontDoor:
         store: WindowStore,
         call_release: Callable[[Int64], Answers],
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        *,
+        log: AnswerLog | None = None,
+        last_resort: Callable[[Int64], Answers] | None = None,
     ) -> None:
         self._schema = schema
         self._store = store
         self._call_release = call_release
         self._now_us = now_us
+        self._log = log
+        self._last_resort = last_resort
         self._rules = RowRules(schema)
+        self._refused = 0
+        self._marks: list[int] = []
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply per request, in their order."""
+        self._marks = [time.perf_counter_ns()]
         replies: list[Reply | None] = [None] * len(requests)
         to_score: list[int] = []
         to_try: list[int] = []
@@ -69,6 +98,7 @@ class FrontDoor:
                 replies[i] = reply
         for i, reply in self._checked(requests, to_score, self._score):
             replies[i] = reply
+        self._refused += sum(isinstance(reply, InvalidInput) for reply in replies)
         return [reply for reply in replies if reply is not None]
 
     def _checked(
@@ -115,29 +145,107 @@ class FrontDoor:
         return [self._call_release(request.rows) for request in requests]
 
     def _score(self, requests: list[Request]) -> list[Reply]:
-        """Score what is new, record it, and answer the rest as it was answered before."""
+        """Score what is new, record it, answer the rest as it was answered before, and log all of it."""
         rows = _joined(requests)
-        unique, inverse = _unique_rows(rows[:, self._schema.id_index])
-        recorded = self._store.recall(rows[unique, self._schema.id_index])
-        first = rows[unique]
-        if any(map(_differs, recorded, first)) or (len(unique) < len(rows) and (rows != first[inverse]).any()):
-            return self._score_without_clashes(requests, recorded)
-        fresh = np.array([known is None or known.answer is None for known in recorded], np.bool_)
-        answered: list[Answers | None] = [None if known is None else known.answer for known in recorded]
-        answers = None
-        if fresh.any():
-            new = np.flatnonzero(fresh)
+        del self._marks[1:]
+        try:
+            if self._log is not None:
+                self._log.check()
+            self._mark()
+            unique, inverse = _unique_rows(rows[:, self._schema.id_index])
+            recorded = self._store.recall(rows[unique, self._schema.id_index])
+            first = rows[unique]
+            if any(map(_differs, recorded, first)) or (len(unique) < len(rows) and (rows != first[inverse]).any()):
+                return self._score_without_clashes(requests, recorded)
+            self._mark()
+            if not any(recorded) and len(unique) == len(rows):
+                answers = self._call_release(rows)
+                self._mark()
+                stood = self._store.record(rows, answers)
+                self._mark()
+                if not any(stood):
+                    self._write(rows, answers, np.zeros(len(rows), np.bool_), requests)
+                    return _split(answers, requests)
+                return self._score(requests)  # another front door was faster: its answers stand
+            answered = self._score_the_new(first, recorded)
+            if answered is None:
+                return self._score(requests)
+            self._write_each(rows, [answered[i] for i in inverse.tolist()], recorded, inverse, requests)
+            return _gather(answered, inverse, requests)
+        except LogUnavailable as failure:
+            return self._unlogged(requests, rows, failure)
+
+    def _score_the_new(self, first: Int64, recorded: list[Recorded | None]) -> list[Answers] | None:
+        """The answer to each of the distinct rows `first`; None if another front door was faster."""
+        answered = [None if known is None else known.answer for known in recorded]
+        new = np.array([i for i, answer in enumerate(answered) if answer is None], np.int64)
+        if len(new):
             answers = self._call_release(first[new])
+            self._mark()
             stood = self._store.record(first[new], answers)
-            if len(new) == len(rows) and not any(stood):
-                return _split(answers, requests)
-            if any(map(_differs, stood, first[new])):
-                return self._score(requests)  # another front door gave an id to another transaction meanwhile
-            for position, (index, before) in enumerate(zip(new.tolist(), stood, strict=True)):
-                # another front door may have answered the same transaction meanwhile: the first answer stands
-                known = before.answer if before is not None else None
-                answered[index] = known if known is not None else _row(answers, position)
-        return _gather([a for a in answered if a is not None], inverse, requests)
+            if any(before is not None and before.answer is not None for before in stood) or any(
+                map(_differs, stood, first[new])
+            ):
+                return None
+            for position, index in enumerate(new.tolist()):
+                answered[index] = _row(answers, position)
+        self._mark()
+        return [answer for answer in answered if answer is not None]
+
+    def _unlogged(self, requests: list[Request], rows: Int64, failure: LogUnavailable) -> list[Reply]:
+        """Answers while the log cannot be written: by the last resort, counted as missing from the log."""
+        if self._log is None or self._last_resort is None:
+            raise failure
+        self._log.miss(len(rows))
+        return _split(self._last_resort(rows), requests)
+
+    def _write(self, rows: Int64, answers: Answers, repeat: npt.NDArray[np.bool_], requests: Sequence[Request]) -> None:
+        """One frame: `answers` to `rows`, which lie in the order of `requests`."""
+        if self._log is None:
+            return
+        elapsed_us = (time.perf_counter_ns() - self._marks[0]) // 1000
+        deadlines = [read_parameters(request.parameters)[1] for request in requests]
+        marks = self._marks + self._marks[-1:] * (1 + len(STAGES) - len(self._marks))  # a stage that was not needed: 0
+        content = Decisions(
+            transaction=rows,
+            features=answers.features,
+            score=answers.score.reshape(-1),
+            verdict=answers.verdict,
+            repeat=repeat,
+            deadline_left_us=np.repeat(deadlines, [len(request.rows) for request in requests]) - elapsed_us,
+            stage_us=np.diff(np.array(marks, np.int64)) // 1000,
+            refused=self._refused,
+        )
+        self._log.append(content)
+        self._refused = 0
+
+    def _write_each(
+        self,
+        rows: Int64,
+        answered: list[Answers],
+        recorded: list[Recorded | None],
+        inverse: Int64,
+        requests: list[Request],
+    ) -> None:
+        """The same for rows that were answered at different times: a frame for each width of features."""
+        known = np.array([one is not None and one.answer is not None for one in recorded], np.bool_)
+        _, place = np.unique(inverse, return_index=True)
+        repeat = known[inverse]
+        repeat[np.setdiff1d(np.arange(len(rows)), place)] = True
+        row_of = [Request(row[None, :], request.parameters) for request in requests for row in request.rows]
+        widths = np.array([answer.features.shape[1] for answer in answered])
+        for width in np.unique(widths):
+            mine = np.flatnonzero(widths == width)
+            joined = Answers(
+                np.concatenate([answered[i].score for i in mine]),
+                np.concatenate([answered[i].verdict for i in mine]),
+                np.concatenate([answered[i].features for i in mine]),
+            )
+            self._write(rows[mine], joined, repeat[mine], [row_of[i] for i in mine])
+
+    def _mark(self) -> None:
+        """The end of a stage."""
+        self._marks.append(time.perf_counter_ns())
 
     def _score_without_clashes(self, requests: list[Request], recorded: list[Recorded | None]) -> list[Reply]:
         """Refuse each request that gives a used id to another transaction, and score the others."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from fraud_scoring.decision import DecisionRule
 from fraud_scoring.features import FeatureSet, Float32, replay
-from fraud_scoring.releases import DECISION_FILE, MODEL_FILE, part_name, pinned_schema
+from fraud_scoring.releases import MODEL_FILE, decision_rule, part_name, pinned_schema
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers
 from fraud_scoring.windows import History, Int64
@@ -35,9 +35,8 @@ class Pipeline:
     @classmethod
     def load(cls, repository: Path, release: int) -> Pipeline:
         """The release as it lies in `repository`."""
-        rule = (repository / part_name("decision", release) / "1" / DECISION_FILE).read_text(encoding="utf-8")
         graph = (repository / part_name("model", release) / "1" / MODEL_FILE).read_bytes()
-        return cls(pinned_schema(repository, release), graph, DecisionRule.from_json(rule))
+        return cls(pinned_schema(repository, release), graph, decision_rule(repository, release))
 
     def margin(self, features: Float32) -> Float32:
         """The model's margin FP32 [N, 1] for features FP32 [N, F]."""

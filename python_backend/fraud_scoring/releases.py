@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fraud_scoring.decision import DecisionRule
 from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 from fraud_scoring.schema import Schema, load_schema
 
@@ -62,6 +63,12 @@ def existing(repository: Path) -> list[int]:
 def pinned_schema(repository: Path, number: int) -> Schema:
     """The schema that a release was trained with."""
     return load_schema(repository / part_name("features", number) / "1" / SCHEMA_FILE)
+
+
+def decision_rule(repository: Path, number: int) -> DecisionRule:
+    """The decision parameters of a release."""
+    path = repository / part_name("decision", number) / "1" / DECISION_FILE
+    return DecisionRule.from_json(path.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)

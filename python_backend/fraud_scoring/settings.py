@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -12,14 +13,42 @@ import numpy as np
 from fraud_scoring.errors import InvalidDefinition
 
 STORE_VARIABLE: Final = "FRAUD_STORE"
+LOG_VARIABLE: Final = "FRAUD_LOG"
+LOG_MODE_VARIABLE: Final = "FRAUD_LOG_MODE"
+LOG_KEY_VARIABLE: Final = "FRAUD_LOG_KEY"
+LOG_MODES: Final = ("durable", "async")
 NUMPY_VERSION: Final = "1.26.4"
 
 
 @dataclass(frozen=True)
+class LogSettings:
+    """`folder` holds a folder for each writer; `key` is the file of the key that signs."""
+
+    folder: Path
+    key: Path
+    durable: bool
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> LogSettings | None:
+        """The log's settings; None where no log is asked for."""
+        folder = environment.get(LOG_VARIABLE, "")
+        if not folder:
+            return None
+        mode = environment.get(LOG_MODE_VARIABLE, "durable")
+        if mode not in LOG_MODES:
+            raise InvalidDefinition(f"{LOG_MODE_VARIABLE} is {mode!r}; write one of {', '.join(LOG_MODES)}")
+        key = environment.get(LOG_KEY_VARIABLE, "")
+        if not key:
+            raise InvalidDefinition(f"{LOG_KEY_VARIABLE} is not set; name the file of the key that signs the log")
+        return cls(Path(folder), Path(key), mode == "durable")
+
+
+@dataclass(frozen=True)
 class Settings:
-    """`store_url` says where the windows are, as `stores.open_store` reads it."""
+    """`store_url` says where the windows are, as `stores.open_store` reads it; `log` where decisions are logged."""
 
     store_url: str
+    log: LogSettings | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -30,4 +59,4 @@ class Settings:
         url = environment.get(STORE_VARIABLE, "")
         if not url:
             raise InvalidDefinition(f"{STORE_VARIABLE} is not set; write the window store's URL, as lmdb:///folder")
-        return cls(url)
+        return cls(url, LogSettings.read(environment))

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from fraud_scoring import wire
+from fraud_scoring.decision_log import LogUnavailable
 from fraud_scoring.errors import FraudError, InvalidInput, ReleaseUnavailable, StoreUnavailable
 from fraud_scoring.front_door import Reply, Request
 from fraud_scoring.releases import ensemble_name
@@ -21,8 +24,9 @@ from fraud_scoring.stores import Answers
 from fraud_scoring.windows import Int64
 
 Array = npt.NDArray[Any]
+Execute = Callable[[Any, Sequence[Any]], list[Any]]
 
-_UNAVAILABLE = (StoreUnavailable, ReleaseUnavailable)
+_UNAVAILABLE = (LogUnavailable, StoreUnavailable, ReleaseUnavailable)
 
 
 def repository_of(arguments: dict[str, str]) -> Path:
@@ -67,6 +71,21 @@ def error_response(error: FraudError) -> Any:
     else:
         code = codes.UNAVAILABLE if isinstance(error, _UNAVAILABLE) else codes.INTERNAL
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
+
+
+def answering_all(execute: Execute) -> Execute:
+    """Around a model's `execute`: a failure that nobody foresaw goes to the server's log, and not to the caller."""
+
+    @wraps(execute)
+    def guarded(model: Any, requests: Sequence[Any]) -> list[Any]:
+        try:
+            return execute(model, requests)
+        except Exception:  # noqa: BLE001 - the last edge before the caller
+            pb_utils.Logger.log_error(traceback.format_exc())
+            failure = FraudError("the request could not be answered by a fault here; the server's log says more")
+            return [error_response(failure) for _ in requests]
+
+    return guarded
 
 
 def front_door_request(request: Any) -> Request:

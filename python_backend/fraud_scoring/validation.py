@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,7 @@ class RowRules:
             raise InvalidInput(f"row {row}: {name} {value} stands twice in this request; send each transaction once")
 
 
+@lru_cache(maxsize=1024)
 def read_parameters(text: str) -> tuple[str, int]:
     """(purpose, deadline in µs) from a request's parameters as JSON text; InvalidInput names the parameter."""
     if text in ("", "{}"):

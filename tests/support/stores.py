@@ -1,20 +1,25 @@
-"""Window stores for tests: where one can be opened, and answers to record in it."""
+"""Window stores for tests: where one can be opened, answers to record in it, and processes that write to it."""
 
 from __future__ import annotations
 
+import resource
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 
 from fraud_scoring import wire
+from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.features import FeatureSet
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers, WindowStore
 from fraud_scoring.stores.embedded import LmdbStore
 from fraud_scoring.stores.memory import MemoryStore
-from support.rows import DEFAULT_SCHEMA, Clock, Int64
+from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64
 
 Open = Callable[[Path, Schema, Clock], WindowStore]
 
@@ -95,3 +100,86 @@ def same_bits(one: Answers, other: Answers) -> bool:
         and one.features.shape == other.features.shape
         and one.features.tobytes() == other.features.tobytes()
     )
+
+
+BATCH = 200
+"""Rows in each batch of the writing processes below."""
+
+
+def numbered_batch(number: int, first_id: int = 0) -> Int64:
+    """Batch `number` of a stream: ids go on from batch to batch, a second apart; five customers, BATCH terminals."""
+    ids = np.arange(number * BATCH, (number + 1) * BATCH)
+    rows = np.empty((BATCH, DEFAULT_SCHEMA.width), np.int64)
+    rows[:, 0] = first_id + ids
+    rows[:, 1] = MONDAY_US + ids * 1_000_000
+    rows[:, 2] = ids % 5
+    rows[:, 3] = ids % BATCH
+    rows[:, 4] = 1 + ids % 10_000
+    return rows
+
+
+def write_until_killed(folder: Path, power_safe: bool, number: int, acknowledged: Connection) -> None:
+    """A process that records batch after batch and tells the number of each that the store has acknowledged."""
+    store = LmdbStore(folder, DEFAULT_SCHEMA, power_safe=power_safe)
+    while True:
+        rows = numbered_batch(number)
+        store.record(rows, answers_for(rows))
+        acknowledged.send(number)
+        number += 1
+
+
+def write_in_step(folder: Path, writer: int, rounds: int, step: Barrier, won: Connection) -> None:
+    """A process that in each round records a batch of its own and, at the same moment as others, a batch of all.
+
+    It tells which rounds' shared rows it was the first to record, an array bool [BATCH] a round.
+    """
+    store = LmdbStore(folder, DEFAULT_SCHEMA)
+    first = []
+    for number in range(rounds):
+        own, shared = numbered_batch(number, first_id=writer * 1_000_000), numbered_batch(number)
+        order = np.random.default_rng(100 * writer + number).permutation(BATCH)
+        step.wait()
+        before = store.record(shared[order], answers_for(shared[order], release=writer))
+        assert not any(store.record(own, answers_for(own, release=writer)))
+        mine = np.empty(BATCH, np.bool_)
+        mine[order] = [known is None for known in before]
+        first.append(mine)
+    won.send(np.stack(first))
+    store.close()
+
+
+def write_when_told(folder: Path, rounds: int, batches: int, told: Connection) -> None:
+    """A process that records `batches` batches for each word that it is sent."""
+    store = LmdbStore(folder, DEFAULT_SCHEMA)
+    number = 0
+    for _ in range(rounds):
+        told.recv()
+        for _ in range(batches):
+            store.record(numbered_batch(number))
+            number += 1
+    store.close()
+    told.send("done")
+
+
+def write_on_a_full_disk(folder: Path, room_bytes: int, report: Connection) -> None:
+    """A process whose files cannot grow by more than `room_bytes`, until it is refused; then they can again.
+
+    It tells the number of the batch that was refused, the refusal, and whether all before it could be read then.
+    """
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    store = LmdbStore(folder, DEFAULT_SCHEMA)
+    store.record(numbered_batch(0), answers_for(numbered_batch(0)))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / "data.mdb").stat().st_size + room_bytes, hard))
+    number, refusal = 1, ""
+    while not refusal:
+        try:
+            store.record(numbered_batch(number), answers_for(numbered_batch(number)))
+            number += 1
+        except StoreUnavailable as failure:
+            refusal = str(failure)
+    readable = all(store.recall(np.arange(number * BATCH))) and not any(store.recall(numbered_batch(number)[:, 0]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    store.record(numbered_batch(number), answers_for(numbered_batch(number)))
+    store.close()
+    report.send((number, refusal, readable))

@@ -3,20 +3,30 @@
 from functools import partial
 
 from fraud_scoring import triton_io
+from fraud_scoring.decision_log import Context, open_writer
 from fraud_scoring.front_door import FrontDoor
-from fraud_scoring.releases import Routes, pinned_schema
+from fraud_scoring.releases import Routes, decision_rule, pinned_schema
+from fraud_scoring.scorecard import Scorecard
 from fraud_scoring.settings import Settings
 from fraud_scoring.stores import open_store
 
 
 class TritonPythonModel:
     def initialize(self, args):
-        repository = triton_io.repository_of(args)
+        settings, repository = Settings.read(), triton_io.repository_of(args)
         release = Routes.read(repository).production
         schema = pinned_schema(repository, release)
-        self.store = open_store(Settings.read().store_url, schema)
-        self.front_door = FrontDoor(schema, self.store, partial(triton_io.call_release, release))
+        self.store = open_store(settings.store_url, schema)
+        self.log = open_writer(settings.log, "front-door-0", Context(release, schema.document))
+        self.front_door = FrontDoor(
+            schema,
+            self.store,
+            partial(triton_io.call_release, release),
+            log=self.log,
+            last_resort=Scorecard(schema, decision_rule(repository, release)),
+        )
 
+    @triton_io.answering_all
     def execute(self, requests):
         asked = [triton_io.front_door_request(request) for request in requests]
         replies = self.front_door.answer(asked)
@@ -26,4 +36,6 @@ class TritonPythonModel:
         ]
 
     def finalize(self):
+        if self.log is not None:
+            self.log.close()
         self.store.close()

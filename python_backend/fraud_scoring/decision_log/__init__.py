@@ -11,12 +11,14 @@ from fraud_scoring.decision_log.errors import LogDamaged, LogUnavailable
 from fraud_scoring.decision_log.frames import STAGES, Context, Decisions, Frame, Gap, Labels
 from fraud_scoring.decision_log.segments import Position, read, segments, writers
 from fraud_scoring.decision_log.signing import Signer
-from fraud_scoring.decision_log.writer import LogWriter
+from fraud_scoring.decision_log.verification import Finding, Verification, verify_log
+from fraud_scoring.decision_log.writer import LogWriter, open_writer
 
 __all__ = [
     "STAGES",
     "Context",
     "Decisions",
+    "Finding",
     "Frame",
     "Gap",
     "Labels",
@@ -25,7 +27,10 @@ __all__ = [
     "LogWriter",
     "Position",
     "Signer",
+    "Verification",
+    "open_writer",
     "read",
     "segments",
+    "verify_log",
     "writers",
 ]

@@ -2,7 +2,10 @@
 
     <log>/<writer>/00000001.frdlog        a segment: frames one after the other, the first of them a context
     <log>/<writer>/00000001.root.json     what the segment held when it was closed, signed
+    <log>/<writer>/00000001.pruned.json   the same, once retention has removed the segment
     <log>/<writer>/head.json              how far the writer had come a moment ago, signed
+    <log>/<writer>/head-<time>.json       a head that named frames which the next writer did not find
+    <log>/<writer>/00000001.torn-<time>   bytes behind the last whole frame, which the next writer cut off
     <log>/<writer>/writer.lock            held while a writer lives
 
 A writer never appends to a segment that another process left: it begins the next one, whose first frame holds on to the
@@ -20,7 +23,10 @@ from fraud_scoring.decision_log.frames import NO_HASH, Frame, decode
 
 SUFFIX: Final = ".frdlog"
 ROOT_SUFFIX: Final = ".root.json"
+PRUNED_SUFFIX: Final = ".pruned.json"
 HEAD_FILE: Final = "head.json"
+LOST_HEADS: Final = "head-*.json"
+TORN: Final = "torn-"
 LOCK_FILE: Final = "writer.lock"
 _READ_BYTES: Final = 1 << 22
 
@@ -44,6 +50,11 @@ def root_path(folder: Path, number: int) -> Path:
     return folder / f"{number:08d}{ROOT_SUFFIX}"
 
 
+def pruned_path(folder: Path, number: int) -> Path:
+    """The signed statement that retention removed a segment."""
+    return folder / f"{number:08d}{PRUNED_SUFFIX}"
+
+
 def segments(folder: Path) -> list[int]:
     """Numbers of a writer's segments, rising."""
     return sorted(int(path.stem) for path in folder.glob(f"*{SUFFIX}") if path.stem.isdecimal())
@@ -54,6 +65,11 @@ def writers(log: Path) -> list[str]:
     if not log.is_dir():
         return []
     return sorted(entry.name for entry in log.iterdir() if entry.is_dir() and segments(entry))
+
+
+def frames_of(folder: Path, segment: int) -> Iterator[Frame]:
+    """The frames of one segment, as they stand: what holds them together is not looked at."""
+    return (frame for frame, _ in _frames(segment_path(folder, segment), 0))
 
 
 def read(folder: Path, position: Position | None = None) -> Iterator[tuple[Frame, Position]]:

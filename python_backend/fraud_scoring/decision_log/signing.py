@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,24 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from fraud_scoring.decision_log.errors import LogDamaged, LogUnavailable
 
 
+class Says(str, Enum):
+    """What a statement says; signed with it, so that none can stand in another's place."""
+
+    ROOT = "root"
+    """The segment was closed."""
+    HEAD = "head"
+    """The writer had come so far, in a segment that was open."""
+    CLOSED = "closed"
+    """The writer had come so far, and closed the segment: its root must be there."""
+    PRUNED = "pruned"
+    """Retention removed the segment."""
+
+
 @dataclass(frozen=True)
 class Statement:
     """`frames` and `rows` are the segment's up to frame `sequence`, whose hash is `digest` and which ends at `size`."""
 
+    says: Says
     writer: str
     segment: int
     sequence: int
@@ -69,21 +84,34 @@ class Signer:
 
     def write(self, path: Path, statement: Statement) -> None:
         """Replace `path` by the signed statement in one step."""
-        document = {**asdict(statement), "signature": self._key.sign(statement.to_bytes()).hex()}
         staged = path.with_name(f".{path.name}.part")
-        staged.write_text(json.dumps(document) + "\n", encoding="utf-8")
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(_text(statement, self._key.sign(statement.to_bytes())))
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut leaves an empty file under the name
         staged.replace(path)
 
 
-def read_statement(path: Path, public_key: str) -> Statement:
-    """The statement in `path`; LogDamaged unless `public_key` (hexadecimal) signed it."""
+def read_statement(path: Path, public_key: str, *says: Says) -> Statement:
+    """The statement in `path`; LogDamaged unless `public_key` (hexadecimal) signed it and it says one of `says`."""
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document: dict[str, Any] = json.loads(text)
         signature = bytes.fromhex(document.pop("signature"))
+        document["says"] = Says(document["says"])
         statement = Statement(**document)
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(signature, statement.to_bytes())
+        if text != _text(statement, signature):
+            raise ValueError  # a letter that does not count is a changed letter, too
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise LogDamaged(f"{path.name} is missing or cannot be read") from None
     except InvalidSignature:
         raise LogDamaged(f"{path.name} is not signed by the log's key") from None
+    if statement.says not in says:
+        raise LogDamaged(f"{path.name} is a statement that was signed for another place: {statement.says.value}")
     return statement
+
+
+def _text(statement: Statement, signature: bytes) -> str:
+    """A signed statement as it is written."""
+    return json.dumps({**asdict(statement), "signature": signature.hex()}) + "\n"

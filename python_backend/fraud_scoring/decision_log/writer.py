@@ -20,17 +20,21 @@ from pathlib import Path
 from typing import IO, Final
 
 from fraud_scoring.decision_log.errors import LogDamaged, LogUnavailable
-from fraud_scoring.decision_log.frames import NO_HASH, Content, Context, Decisions, Gap, decode, encode
+from fraud_scoring.decision_log.frames import NO_HASH, Content, Context, Decisions, Frame, Gap, decode, encode
 from fraud_scoring.decision_log.segments import (
     HEAD_FILE,
     LOCK_FILE,
+    LOST_HEADS,
+    PRUNED_SUFFIX,
+    TORN,
     Position,
     read,
     root_path,
     segment_path,
     segments,
 )
-from fraud_scoring.decision_log.signing import Signer, Statement
+from fraud_scoring.decision_log.signing import Says, Signer, Statement, read_statement
+from fraud_scoring.settings import LogSettings
 
 SEGMENT_BYTES: Final = 64 << 20
 SYNC_INTERVAL_S: Final = 0.2
@@ -79,6 +83,8 @@ class LogWriter:
             self._recover()
             self._begin_segment()
         except OSError as error:
+            self._close_descriptor()
+            self._lock.close()
             raise LogUnavailable(f"the decision log cannot be written: {error.strerror}; free some disk") from None
         if not durable:
             threading.Thread(target=self._sync_in_background, name="log-sync", daemon=True).start()
@@ -88,11 +94,15 @@ class LogWriter:
         """Answers that were given while the log could not be written, and are not in it."""
         return self._missed
 
+    def check(self) -> None:
+        """Raise LogUnavailable if a frame cannot be written now; after a failure, try anew once in a while."""
+        if self._failed_at_us is not None:
+            self._try_again(self._now_us())
+
     def append(self, content: Content) -> None:
         """Write one frame; on return it is as safe as the mode says. LogUnavailable: it is not in the log."""
+        self.check()
         now_us = self._now_us()
-        if self._failed_at_us is not None:
-            self._try_again(now_us)
         try:
             if self._sync_error is not None:
                 error, self._sync_error = self._sync_error, None
@@ -146,40 +156,73 @@ class LogWriter:
     def _recover(self) -> None:
         """Take up where the last writer ended: cut off what it did not finish, sign what it did not close."""
         kept = segments(self._folder)
-        if not kept:
-            return
-        last = kept[-1]
-        position = Position(segment=last)
-        self._segment, self._frames, self._rows = last, 0, 0
+        while kept and not self._take_up(kept.pop()):
+            pass
+        if self._segment == 0 and (pruned := sorted(self._folder.glob(f"*{PRUNED_SUFFIX}"))):
+            self._go_on_behind(self._signed(pruned[-1], Says.PRUNED))
+        self._keep_head_that_saw_more()
+
+    def _take_up(self, number: int) -> bool:
+        """Go on behind segment `number`; False if nothing was begun in it, and it was put aside."""
+        if self._go_on_behind(self._signed(root_path(self._folder, number), Says.ROOT)):
+            return True  # what is in it now is for `log verify` to say
+        path = segment_path(self._folder, number)
+        first = self._first_frame(path)
+        if first is None:
+            self._set_aside(path, 0)
+            path.unlink()
+            return False
+        self._segment = number
+        position = Position(number, 0, first.sequence, first.previous)
         try:
-            for frame, end in read(self._folder, self._start_of(last)):
+            for frame, end in read(self._folder, position):
                 position = end
                 self._frames += 1
                 self._rows += _rows(frame.content())
                 self._sequence, self._digest = frame.sequence + 1, frame.digest
         except LogDamaged:
-            # what follows was never acknowledged, or was changed: it is kept aside for `log verify`, not overwritten
-            pass
-        path = segment_path(self._folder, last)
+            pass  # what follows is torn or was changed: it is kept aside for `log verify`, not overwritten
         self._size = position.offset
-        if path.stat().st_size > position.offset:
-            self._set_aside(path, position.offset)
-        if not root_path(self._folder, last).exists():
-            self._sign_root()
+        self._set_aside(path, position.offset)
+        self._sign_root()
+        return True
 
-    def _start_of(self, segment: int) -> Position | None:
-        """The position at the start of a segment, as its own first frame claims; the chain is for `log verify`."""
-        data = segment_path(self._folder, segment).read_bytes()[: 1 << 20]
-        first = decode(data, 0)
-        if first is None:
-            return Position(segment=segment)
-        return Position(segment, 0, first.sequence, first.previous)
+    def _go_on_behind(self, closed: Statement | None) -> bool:
+        if closed is None:
+            return False
+        self._segment = closed.segment
+        self._sequence, self._digest = closed.sequence + 1, bytes.fromhex(closed.digest)
+        return True
+
+    def _signed(self, path: Path, *says: Says) -> Statement | None:
+        """The statement in `path`; None where there is none that this log's key signed."""
+        try:
+            return read_statement(path, self._signer.public_key, *says)
+        except LogDamaged:
+            return None
+
+    def _keep_head_that_saw_more(self) -> None:
+        """A head that names a frame which is gone is the only witness of it: the next head must not replace it."""
+        path = self._folder / HEAD_FILE
+        head = self._signed(path, Says.HEAD, Says.CLOSED)
+        if head is not None and head.sequence >= self._sequence:
+            path.rename(path.with_name(LOST_HEADS.replace("*", str(self._now_us()))))
+
+    @staticmethod
+    def _first_frame(path: Path) -> Frame | None:
+        """The frame at the start of a segment, as it stands; the chain is for `log verify`."""
+        with path.open("rb") as file:
+            start = file.read(1 << 20)
+        try:
+            return decode(start, 0)
+        except LogDamaged:
+            return None
 
     def _set_aside(self, path: Path, end: int) -> None:
         """Cut a segment at `end`; the bytes behind it go into a file beside it."""
-        tail = path.read_bytes()[end:]
-        path.with_suffix(f".torn-{self._now_us()}").write_bytes(tail)
-        os.truncate(path, end)
+        if tail := path.read_bytes()[end:]:
+            path.with_suffix(f".{TORN}{self._now_us()}").write_bytes(tail)
+            os.truncate(path, end)
 
     def _begin_segment(self) -> None:
         self._segment += 1
@@ -194,7 +237,7 @@ class LogWriter:
         os.fdatasync(self._descriptor)
         self._close_descriptor()
         self._sign_root()
-        self._sign_head(self._now_us())
+        self._sign_head(self._now_us(), Says.CLOSED)
 
     def _write(self, content: Content, now_us: int) -> None:
         frame, digest = encode(content, self._sequence, now_us, self._digest)
@@ -242,15 +285,16 @@ class LogWriter:
         self._failed_at_us, self._missed = None, 0
 
     def _sign_root(self) -> None:
-        self._signer.write(root_path(self._folder, self._segment), self._statement(self._now_us()))
+        self._signer.write(root_path(self._folder, self._segment), self._statement(Says.ROOT, self._now_us()))
 
-    def _sign_head(self, now_us: int) -> None:
+    def _sign_head(self, now_us: int, says: Says = Says.HEAD) -> None:
         self._head_at_us = now_us
         with suppress(OSError):  # the next head, a second later, says the same and more
-            self._signer.write(self._folder / HEAD_FILE, self._statement(now_us))
+            self._signer.write(self._folder / HEAD_FILE, self._statement(says, now_us))
 
-    def _statement(self, now_us: int) -> Statement:
+    def _statement(self, says: Says, now_us: int) -> Statement:
         return Statement(
+            says=says,
             writer=self._folder.name,
             segment=self._segment,
             sequence=self._sequence - 1,
@@ -278,6 +322,13 @@ class LogWriter:
                     os.fdatasync(self._descriptor)
                 except OSError as error:
                     self._sync_error = error  # the next append tells
+
+
+def open_writer(settings: LogSettings | None, name: str, context: Context) -> LogWriter | None:
+    """The writer `name` of the log that the settings ask for; None where they ask for none."""
+    if settings is None:
+        return None
+    return LogWriter(settings.folder / name, context, Signer.open(settings.key), durable=settings.durable)
 
 
 def _rows(content: Content) -> int:

@@ -59,7 +59,7 @@ def open_store(url: str, schema: Schema) -> WindowStore:
         from fraud_scoring.stores.memory import MemoryStore
 
         return MemoryStore(schema)
-    if parts.scheme == "lmdb" and parts.path and not parts.netloc and not parts.fragment:
+    if parts.scheme == "lmdb" and parts.path.startswith("/") and not parts.netloc and not parts.fragment:
         from fraud_scoring.stores.embedded import LmdbStore
 
         sync = options.pop("sync", "background")

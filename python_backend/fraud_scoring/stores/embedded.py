@@ -48,8 +48,9 @@ class _LmdbTransaction:
 
 
 class _LmdbTables:
-    def __init__(self, folder: Path, power_safe: bool, limit_bytes: int) -> None:
+    def __init__(self, folder: Path, power_safe: bool, limit_bytes: int, sync_interval_s: float) -> None:
         self._limit_bytes = limit_bytes
+        self._sync_interval_s = sync_interval_s
         with self._explained():
             folder.mkdir(parents=True, exist_ok=True)
             self._environment = lmdb.open(
@@ -84,7 +85,7 @@ class _LmdbTables:
             self._closed.set()
             self._written.set()
             if self._syncing.is_alive():
-                self._syncing.join()  # LMDB crashes where an environment is closed under a call
+                self._syncing.join()  # an environment must not be closed while a call uses it
             try:
                 with self._explained():
                     self._environment.sync(True)
@@ -92,7 +93,7 @@ class _LmdbTables:
                 self._environment.close()
 
     def _sync_in_background(self) -> None:
-        while self._written.wait() and not self._closed.wait(SYNC_INTERVAL_S):
+        while self._written.wait() and not self._closed.wait(self._sync_interval_s):
             self._written.clear()
             try:
                 with self._explained():
@@ -134,7 +135,8 @@ class LmdbStore(PackedStore):
         *,
         power_safe: bool = False,
         limit_bytes: int = 64 << 30,
+        sync_interval_s: float = SYNC_INTERVAL_S,
         now_us: Callable[[], int] | None = None,
     ) -> None:
         clock: dict[str, Any] = {} if now_us is None else {"now_us": now_us}
-        super().__init__(_LmdbTables(folder, power_safe, limit_bytes), schema, **clock)
+        super().__init__(_LmdbTables(folder, power_safe, limit_bytes, sync_interval_s), schema, **clock)

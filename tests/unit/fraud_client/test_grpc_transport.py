@@ -136,7 +136,7 @@ def test_the_request_is_the_one_of_the_wire_contract(score: Any, server: FakeSer
         (grpc.StatusCode.UNAVAILABLE, Unavailable),
         (grpc.StatusCode.DEADLINE_EXCEEDED, DeadlineExceeded),
         (grpc.StatusCode.INTERNAL, ServerFailed),
-        (grpc.StatusCode.NOT_FOUND, ServerFailed),
+        (grpc.StatusCode.NOT_FOUND, Unavailable),
     ],
 )
 def test_a_status_becomes_an_error_of_the_tree_without_grpcs_own_beside_it(

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rows import SEEDED
 
 from fraud_scoring.decision import LEAST_POINTS, DecisionRule, ScorecardFeature
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.wire import Decision, Source
+from support.rows import SEEDED
 
 
 def rule(**changes: Any) -> DecisionRule:
@@ -141,6 +141,11 @@ def test_equal_points_give_the_smaller_code_first() -> None:
     assert rule(scorecard=card).reasons(fp32(1, 1, 1, 1)[None]).tolist() == [[1, 3, 5]]
 
 
+def test_equal_points_of_many_reasons_are_in_order_too() -> None:
+    card = scorecard(*((code, [0.0], [0, 1.0]) for code in reversed(range(1, 100))))
+    assert rule(scorecard=card).reasons(np.ones((1, 99), np.float32)).tolist() == [[1, 2, 3]]
+
+
 def test_a_feature_without_a_reason_is_never_named() -> None:
     card = scorecard((0, [0.0], [0, 9.0]), (2, [0.0], [0, 1.0]))
     assert rule(scorecard=card).reasons(fp32(1, 1)[None]).tolist() == [[2, 0, 0]]
@@ -183,10 +188,11 @@ def test_a_batch_of_decisions_is_each_decision_alone(seed: int) -> None:
 def test_a_rule_as_text_keeps_every_bit(knots, thresholds, seed) -> None:
     rng = np.random.default_rng(seed)
     card = scorecard(*((int(rng.integers(0, 9)), np.sort(rng.normal(size=3)), rng.normal(size=4)) for _ in range(3)))
-    written = DecisionRule(seed, np.array(knots[0]), np.array(knots[1]), *thresholds, card)
+    written = DecisionRule(seed, np.array(knots[0]), np.array(knots[1]), *thresholds, card, rng.normal())
     read = DecisionRule.from_json(written.to_json())
     assert read.to_json() == written.to_json()
     assert (read.release, read.review_at, read.decline_at) == (seed, *thresholds)
+    assert read.base_log_odds == written.base_log_odds
     assert read.margins.tobytes() == written.margins.tobytes()
     assert read.probabilities.tobytes() == written.probabilities.tobytes()
     for one, other in zip(read.scorecard, written.scorecard, strict=True):

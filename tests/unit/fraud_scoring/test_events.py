@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rows import SEEDED
 
 from fraud_scoring import events
 from fraud_scoring.windows import NEVER
+from support.rows import SEEDED
 
 ARRIVALS = st.lists(st.tuples(st.integers(0, 40), st.integers(-5, 5)), max_size=40)
 

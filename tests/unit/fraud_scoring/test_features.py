@@ -6,6 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
+from fraud_scoring.features import FeatureSet, replay
+from fraud_scoring.schema import Feature, Schema
+from fraud_scoring.stores.memory import MemoryStore
+from fraud_scoring.windows import NEVER
 from support.rows import (
     DAY_US,
     DEFAULT_SCHEMA,
@@ -19,11 +24,6 @@ from support.rows import (
     seeded_history,
     utc_us,
 )
-
-from fraud_scoring.features import FeatureSet, replay
-from fraud_scoring.schema import Feature, Schema
-from fraud_scoring.stores.memory import MemoryStore
-from fraud_scoring.windows import NEVER
 
 SHOP = Schema.parse(
     {

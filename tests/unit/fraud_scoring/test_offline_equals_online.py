@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from support.rows import DEFAULT_SCHEMA, Clock, History, Int64, label, schema_with, seeded_history
-from support.stores import WindowRelease, same_bits
 
 from fraud_scoring import wire
 from fraud_scoring.features import Float32, replay
@@ -16,6 +14,8 @@ from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers
 from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.windows import NEVER
+from support.rows import DEFAULT_SCHEMA, Clock, History, Int64, label, schema_with, seeded_history
+from support.stores import WindowRelease, same_bits
 
 UNDELAYED = schema_with(
     name="undelayed",

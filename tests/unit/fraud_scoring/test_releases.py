@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rows import DEFAULT_SCHEMA, SEEDED
 
 from fraud_scoring import releases
 from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 from fraud_scoring.releases import Routes
+from support.rows import DEFAULT_SCHEMA, SEEDED
 
 
 def add_release(repository: Path, number: int) -> None:

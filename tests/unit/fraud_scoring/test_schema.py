@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rows import DAY_US, DEFAULT_SCHEMA, SEEDED, default_document, schema_with
 
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.features import FeatureSet, replay
 from fraud_scoring.schema import AMOUNT_LIMIT, EARLIEST_TIME_US, INT64_MAX, INT64_MIN, Schema, load_schema
 from fraud_scoring.validation import RowRules
+from support.rows import DAY_US, DEFAULT_SCHEMA, SEEDED, default_document, schema_with
 
 COUNT = {"name": "n_{days}d", "of": "count", "entity": "customer_key", "days": [1]}
 

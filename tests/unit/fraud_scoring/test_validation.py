@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rows import DAY_US, DEFAULT_SCHEMA, MONDAY_US, SEEDED, default_document, label, matrix, row, schema_with
 
 from fraud_scoring import wire
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.schema import EARLIEST_TIME_US, INT64_MAX, INT64_MIN
 from fraud_scoring.validation import RowRules, check_labels, read_parameters
+from support.rows import DAY_US, DEFAULT_SCHEMA, MONDAY_US, SEEDED, default_document, label, matrix, row, schema_with
 
 NOW_US = MONDAY_US
 AMOUNT_MAX = DEFAULT_SCHEMA.columns[DEFAULT_SCHEMA.amount_index].maximum

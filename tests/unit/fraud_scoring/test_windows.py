@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rows import SEEDED, Int64
 
 from fraud_scoring.windows import EVENT_WIDTH, NEVER, Aggregates, History, aggregate
+from support.rows import SEEDED, Int64
 
 
 class Event(NamedTuple):

@@ -2,6 +2,7 @@
 
 from fraud_scoring import triton_io, wire
 from fraud_scoring.decision import DecisionRule
+from fraud_scoring.errors import FraudError
 from fraud_scoring.releases import DECISION_FILE
 
 
@@ -13,5 +14,8 @@ class TritonPythonModel:
     def execute(self, requests):
         margin, counts = triton_io.joined(requests, "margin")
         features, _ = triton_io.joined(requests, wire.FEATURES)
-        score, verdict = self.rule.decide(margin, features)
+        try:
+            score, verdict = self.rule.decide(margin, features)
+        except FraudError as error:
+            return [triton_io.error_response(error) for _ in requests]
         return triton_io.responses(counts, score=score, verdict=verdict)

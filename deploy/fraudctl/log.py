@@ -1,0 +1,146 @@
+"""`fraudctl log`: verify the decision log, replay it, export it, read it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fraudctl.options import home_option, json_option, repository_option
+from fraudctl.report import emit, progress
+
+log_option = click.option(
+    "--log", "folder", type=click.Path(file_okay=False, path_type=Path), help="The log.  [default: <home>/log]"
+)
+
+
+@click.group()
+def log() -> None:
+    """The decision log: every answered transaction, provable and repeatable."""
+
+
+@log.command()
+@log_option
+@home_option
+@click.option("--key", help="Public key in hexadecimal.  [default: of <home>/keys/decision-log.key]")
+@json_option
+def verify(folder: Path | None, home: Path, key: str | None, as_json: bool) -> None:
+    """Read every byte again: flipped, removed, reordered, inserted, cut. Exit code 1 if anything is found.
+
+    To see a whole log put back to an earlier state, keep copies of head.json elsewhere.
+    """
+    from fraud_scoring.decision_log import Signer, verify_log
+
+    chosen = _existing(folder or home / "log")
+    public = key or Signer.open(_existing(home / "keys" / "decision-log.key")).public_key
+    began = time.monotonic()
+    with progress("verify") as report:
+        found = verify_log(chosen, public, report)
+    result = {
+        "writers": found.writers,
+        "segments": found.segments,
+        "frames": found.frames,
+        "decisions": found.decisions,
+        "findings": [asdict(finding) for finding in found.findings],
+        "key": public,
+        "seconds": round(time.monotonic() - began, 2),
+    }
+    rows = [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in result.items()]
+    rows = [row for row in rows if row[0] != "findings"]
+    rows += [
+        ("finding", f"{one.writer} segment {one.segment} byte {one.byte} frame {one.sequence}: {one.what}")
+        for one in found.findings
+    ] or [("findings", "none: the log is what was written")]
+    emit(result, as_json, table=rows)
+    sys.exit(1 if found.findings else 0)
+
+
+@log.command()
+@log_option
+@home_option
+@repository_option
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first decisions.")
+@json_option
+def replay(folder: Path | None, home: Path, repository: Path, limit: int | None, as_json: bool) -> None:
+    """Decide again from the logged features, by the release that decided, and compare every bit.
+
+    Exit code 1 if any decision differs. Scorecard answers are counted, not repeated: they need no release.
+    """
+    from fraud_scoring.decision_log.replay import replay_log
+
+    with progress("replay") as report:
+        found = replay_log(_existing(folder or home / "log"), repository, limit, report)
+    emit(asdict(found), as_json)
+    sys.exit(1 if found.different else 0)
+
+
+@log.command()
+@log_option
+@home_option
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for Parquet.")
+@click.option(
+    "--prune-days", type=click.IntRange(min=1), help="Remove exported segments that ended before so many days."
+)
+@json_option
+def export(folder: Path | None, home: Path, out: Path, prune_days: int | None, as_json: bool) -> None:
+    """Write closed segments as Parquet, partitioned by day; what was written before is left alone.
+
+    \b
+      duckdb -c "select decision, count(*) from 'parquet/*/*.parquet' group by 1"
+    """
+    from fraud_scoring.decision_log import Signer
+    from fraud_scoring.decision_log.export import export as run
+    from fraud_scoring.decision_log.export import prune
+
+    chosen = _existing(folder or home / "log")
+    with progress("export") as report:
+        result: dict[str, Any] = run(chosen, out, report)
+    if prune_days is not None:
+        signer = Signer.open(_existing(home / "keys" / "decision-log.key"))
+        before_us = time.time_ns() // 1000 - prune_days * 86_400_000_000
+        result["pruned_segments"] = prune(chosen, out, before_us, signer)
+    emit(result, as_json)
+
+
+@log.command()
+@log_option
+@home_option
+@click.option("-n", "count", default=10, show_default=True, type=click.IntRange(min=0), help="Last decisions to show.")
+@click.option("--follow", is_flag=True, help="Go on as they come, until Ctrl-C.")
+@json_option
+def tail(folder: Path | None, home: Path, count: int, follow: bool, as_json: bool) -> None:
+    """The last decisions, one a line; with --json each line is an object."""
+    from fraud_scoring.decision_log.export import last_rows, new_rows
+
+    chosen = _existing(folder or home / "log")
+    for row in last_rows(chosen, count):
+        _show(row, as_json)
+    if follow:
+        for row in new_rows(chosen):
+            _show(row, as_json)
+
+
+def _show(row: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        # a feature that a scorecard did not look at is no number, which JSON cannot write
+        click.echo(json.dumps({name: None if value != value else value for name, value in row.items()}))
+        return
+    reasons = [row[name] for name in ("reason_1", "reason_2", "reason_3") if row[name]]
+    click.echo(
+        f"{time.strftime('%H:%M:%S', time.gmtime(row['written_at_us'] / 1e6))}  {row['transaction_id']}  "
+        f"{row['decision']:8} {row['score']:.4f}  reasons {reasons}  {row['release']} {row['source']}"
+        f"{'  repeat' if row['repeat'] else ''}"
+    )
+
+
+def _existing(path: Path) -> Path:
+    from fraud_scoring.errors import InvalidInput
+
+    if not path.exists():
+        raise InvalidInput(f"{path} is not there; name the server's --home, or the log with --log")
+    return path

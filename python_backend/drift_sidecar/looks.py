@@ -1,0 +1,81 @@
+"""Counts that wait to be looked at: per release, minute and hour of the week, until all writers are past the minute.
+
+Evidence is gathered minute by minute, in order, and each hour of the week has a reference of its own. So a minute's
+counts wait here until no writer can add to them any more; a checkpoint keeps them with everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from drift_sidecar.batches import Int64
+from drift_sidecar.checkpoint import Changes
+
+
+class Look(NamedTuple):
+    """All rows of a release in one minute since 1970 whose transactions lie in one hour of the week."""
+
+    release: int
+    minute: int
+    hour: int
+    counts: Int64
+
+
+Key = tuple[int, int, int]
+
+
+class Looks:
+    """What is to be looked at, by (minute, release, hour)."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Key, Int64] = {}
+        self._changed: set[Key] = set()
+        self._removed: set[Key] = set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, release: int, minutes: Int64, hours: Int64, vectors: Int64) -> None:
+        """Add vectors [G, W] of the minutes [G] and hours [G]."""
+        for minute, hour, vector in zip(minutes.tolist(), hours.tolist(), vectors, strict=True):
+            key = (minute, release, hour)
+            known = self._waiting.get(key)
+            if known is None:
+                self._waiting[key] = vector.copy()
+            else:
+                known += vector
+            self._changed.add(key)
+            self._removed.discard(key)
+
+    def take(self, before_minute: int) -> list[Look]:
+        """Hand out, in order, what lies before a minute."""
+        due = sorted(key for key in self._waiting if key[0] < before_minute)
+        self._changed.difference_update(due)
+        self._removed.update(due)
+        return [
+            Look(release, minute, hour, self._waiting.pop((minute, release, hour))) for minute, release, hour in due
+        ]
+
+    def changes(self) -> Changes:
+        """What changed since `saved`."""
+        return Changes(
+            {_name(key): self._waiting[key].tobytes() for key in self._changed}, [_name(key) for key in self._removed]
+        )
+
+    def saved(self) -> None:
+        """All that `changes` gave last is on the disk."""
+        self._changed.clear()
+        self._removed.clear()
+
+    def restore(self, kept: Mapping[str, bytes]) -> None:
+        """Take up what was kept; ValueError if it means nothing."""
+        for name, value in kept.items():
+            minute, release, hour = map(int, name.split(" "))
+            self._waiting[minute, release, hour] = np.frombuffer(value, np.int64).copy()
+
+
+def _name(key: Key) -> str:
+    return " ".join(map(str, key))

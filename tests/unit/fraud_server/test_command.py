@@ -1,0 +1,59 @@
+"""What tritonserver is started with: what is open, to whom, and what is shut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fraud_server.process import RESTRICTED, _command, _environment
+from fraud_server.settings import ServeSettings
+from fraud_server.wheel import TritonWheel
+
+WHEEL = TritonWheel(Path("/wheel/tritonserver"), Path("/wheel/libs"), Path("/wheel/python"), Path("/wheel/stub"))
+
+
+@pytest.fixture
+def command(settings: ServeSettings) -> list[str]:
+    return _command(settings, WHEEL, [3, 4], shm_prefix="fraudserve_1_", key="open-sesame")
+
+
+def values(command: list[str], flag: str) -> list[str]:
+    return [part.partition("=")[2] for part in command if part.partition("=")[0] == flag]
+
+
+@pytest.mark.parametrize("endpoint", ["grpc", "http", "metrics"])
+def test_every_endpoint_listens_on_loopback_only_and_on_its_own_port(
+    command: list[str], settings: ServeSettings, endpoint: str
+) -> None:
+    assert values(command, f"--{endpoint}-address") == ["127.0.0.1"]
+    assert values(command, f"--{endpoint}-port") == [str(getattr(settings.ports, endpoint))]
+
+
+@pytest.mark.parametrize("flag", ["--grpc-restricted-protocol", "--http-restricted-api"])
+def test_what_was_attacked_in_this_triton_is_shut_to_who_has_not_the_key(command: list[str], flag: str) -> None:
+    (value,) = values(command, flag)
+    apis, _, secret = value.partition(":")
+    assert apis == RESTRICTED
+    assert {"shared-memory", "model-repository"} <= set(apis.split(","))
+    assert secret.endswith("=open-sesame")
+
+
+def test_only_the_models_that_are_named_are_loaded(command: list[str]) -> None:
+    assert values(command, "--model-control-mode") == ["explicit"]
+    assert values(command, "--load-model") == ["fraud_r0003", "fraud_r0004", "fraud_score", "fraud_feedback"]
+    assert "--disable-auto-complete-config" in command
+
+
+def test_repository_and_backends_are_absolute_paths(command: list[str], settings: ServeSettings) -> None:
+    assert command[0] == "/wheel/tritonserver"
+    assert values(command, "--model-repository") == [str(settings.repository.absolute())]
+    assert values(command, "--backend-directory") == [str(settings.run_folder.absolute() / "backends")]
+    assert "python,shm-region-prefix-name=fraudserve_1_" in values(command, "--backend-config")
+
+
+def test_the_environment_names_the_store_and_writes_no_bytecode_beside_a_release(settings: ServeSettings) -> None:
+    environment = _environment(settings, WHEEL)
+    assert environment["FRAUD_STORE"] == settings.store_url
+    assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
+    assert environment["LD_LIBRARY_PATH"].startswith("/wheel/libs:")
