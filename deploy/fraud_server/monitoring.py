@@ -15,7 +15,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +28,7 @@ from typing import Any, Final
 import yaml
 
 from fraud_server.errors import CannotServe
+from fraud_server.tether import tethered
 
 CONFIGURATION: Final = Path(__file__).parent.parent / "monitoring"
 RETENTION_TIME: Final = "15d"
@@ -40,14 +40,6 @@ HOW_TO_GET: Final = "apt-get install prometheus prometheus-alertmanager"
 _PROMETHEUS: Final = ("prometheus",)
 _ALERTMANAGER: Final = ("alertmanager", "prometheus-alertmanager")  # upstream's name, Debian's
 _LOOPBACK: Final = "127.0.0.1"
-# The kernel ends the program when its parent is gone, however it went; asked for by a program that then becomes it,
-# because between fork and exec of this process its gRPC threads may wake and abort.
-_TETHER: Final = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 @dataclass(frozen=True)
@@ -207,7 +199,7 @@ class Monitoring:
     def _start(self, name: str, command: list[str]) -> None:
         with (self._folder / f"{name}.log").open("wb") as log:
             self._running[name] = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *command],
+                tethered(command),
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -33,6 +33,8 @@ def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
         raise InvalidDefinition("store memory: is one process's own, and a server has several; write lmdb:///folder")
     taken: dict[int, str] = {}
     for name, port in vars(settings.ports).items():
+        if port is None:
+            continue
         if port in taken:
             raise CannotServe(f"port {port} is given twice ({taken[port]}, {name}); choose another with --{name}-port")
         taken[port] = name

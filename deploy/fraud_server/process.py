@@ -20,6 +20,7 @@ from fraud_scoring.settings import LOG_KEY_VARIABLE, LOG_MODE_VARIABLE, LOG_VARI
 from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL
 from fraud_server.repository_calls import ADMIN_HEADER, RepositoryCalls
 from fraud_server.settings import ServeSettings
+from fraud_server.tether import tethered
 from fraud_server.wheel import TritonWheel
 
 STUB: Final = "triton_python_backend_stub"
@@ -29,14 +30,6 @@ DRAIN_SECONDS: Final = 10
 RESTRICTED: Final = "shared-memory,model-repository,trace,logging"
 PROCESS_FILE: Final = "server.json"
 """In the run folder while a server runs: its process id and address."""
-# The kernel ends the server when the supervisor is gone, however it went. A program that then becomes the server asks
-# for it, and not this process between fork and exec: there the gRPC of the supervisor's probe wakes up, and may abort.
-_TETHER: Final = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class TritonProcess:
@@ -54,7 +47,7 @@ class TritonProcess:
         command = _command(settings, wheel, releases, self._shm_prefix, self._repository.key)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *command],
+                tethered(command),
                 env=_environment(settings, wheel),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

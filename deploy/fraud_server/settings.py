@@ -13,6 +13,8 @@ class Ports:
     grpc: int = 8001
     http: int = 8000
     metrics: int = 8002
+    sidecar: int | None = None
+    """Of the drift sidecar; None: it is not started."""
 
 
 @dataclass(frozen=True)

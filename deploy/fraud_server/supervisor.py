@@ -38,15 +38,27 @@ class Patience:
 
 
 class Supervisor:
-    """Runs until `stop` is called; `report` gets one line for each thing that happens."""
+    """Runs until `stop` is called; `report` gets one line for each thing that happens.
+
+    `when_ready` is called once, after the first start; `before_draining` before the last end: to whoever measures the
+    server, one that is not there is an outage.
+    """
 
     def __init__(
-        self, settings: ServeSettings, report: Callable[[str], None], patience: Patience | None = None
+        self,
+        settings: ServeSettings,
+        report: Callable[[str], None],
+        patience: Patience | None = None,
+        *,
+        when_ready: Callable[[], None] = lambda: None,
+        before_draining: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._report = report
         self._patience = patience or Patience()
         self._stop = threading.Event()
+        self._when_ready = when_ready
+        self._before_draining = before_draining
         self.ready = threading.Event()
         """Set while the golden vectors come back right."""
 
@@ -94,11 +106,14 @@ class Supervisor:
                     f"ready on {self._settings.url}: {probe.rows} golden vectors right, "
                     f"{time.monotonic() - began:.1f} s after the start"
                 )
+                if first:
+                    self._when_ready()
                 trouble = self._watch(server, probe)
             elif trouble is not None and first:
                 raise CannotServe(trouble)
         finally:
             if trouble is None:
+                self._before_draining()
                 self._report("draining")
                 server.drain()
             else:

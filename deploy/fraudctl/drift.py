@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from fraudctl.options import json_option, seed_option
+from fraudctl.options import home_option, json_option, repository_option, seed_option
 from fraudctl.report import emit, progress
 
 if TYPE_CHECKING:
@@ -48,6 +50,69 @@ def simulate(ctx: click.Context, quick: bool, years: float | None, no_peers: boo
         study = run_study(plan, report)
     emit(study.as_dict(), as_json, table=_study_tables(study))
     ctx.exit(1 if study.missed else 0)
+
+
+@drift.command()
+@click.option(
+    "--log", "folder", type=click.Path(file_okay=False, path_type=Path), help="The log.  [default: <home>/log]"
+)
+@home_option
+@repository_option
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="HTML file to write.")
+@click.option("--release", help="As r0001.  [default: the one with the most decisions in the log]")
+@click.option("--from", "since", type=_day, help="First moment of the transactions' time, UTC.  [default: the first]")
+@click.option("--to", "until", type=_day, help="Up to this moment.  [default: the last]")
+@click.option("--label-days", default=6.0, show_default=True, help="How old a decision is when its label is known.")
+@json_option
+def report(
+    folder: Path | None,
+    home: Path,
+    repository: Path,
+    out: Path,
+    release: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    label_days: float,
+    as_json: bool,
+) -> None:
+    """Which features moved, when, and how much it matters: one HTML file with plots, from the decision log.
+
+    The decisions of one release are compared with the reference that it carries. The file needs nothing else.
+    """
+    from drift_sidecar.history import read_history, releases_in
+    from drift_sidecar.monitor import DriftMonitor
+    from drift_sidecar.reference import Reference
+    from drift_sidecar.report import render, summary
+    from fraud_scoring.errors import InvalidInput
+    from fraud_scoring.releases import release_name, release_number
+
+    log = folder or home / "log"
+    if not out.resolve().parent.is_dir():
+        raise InvalidInput(f"--out: there is no folder {out.parent}; make it first")
+    with progress("report") as tell:
+        tell(0.0, "reading")
+        if release is None:
+            rows = releases_in(log)
+            if not rows:
+                raise InvalidInput("the log holds no decision yet")
+            release = release_name(max(rows, key=lambda number: rows[number]))
+        reference = Reference.load(repository, release_number(release))
+        span = (_microseconds(since, 0), _microseconds(until, 2**62))
+        history = read_history(log, reference, DriftMonitor(reference), span, label_days, tell)
+        tell(0.95, "writing")
+        out.write_text(render(history), encoding="utf-8")
+        tell(1.0, "written")
+    found = summary(history)
+    lines = [("release", found["release"]), ("from", found["from"]), ("to", found["to"])]
+    lines.append(("transactions", f"{found['transactions']:,}"))
+    lines += [(one["series"], f"{one['state']}, since {one['since']}: {one['reason']}") for one in found["moved"]] or [
+        ("moved", "nothing by enough to matter")
+    ]
+    emit({**found, "file": str(out)}, as_json, table=[*lines, ("file", str(out))])
+
+
+def _microseconds(moment: datetime | None, without: int) -> int:
+    return without if moment is None else round(moment.replace(tzinfo=timezone.utc).timestamp() * 1_000_000)
 
 
 def _study_tables(study: Study) -> RenderableType:

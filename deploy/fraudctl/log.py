@@ -69,14 +69,15 @@ def verify(folder: Path | None, home: Path, key: str | None, as_json: bool) -> N
 def replay(folder: Path | None, home: Path, repository: Path, limit: int | None, as_json: bool) -> None:
     """Decide again from the logged features, by the release that decided, and compare every bit.
 
-    Exit code 1 if any decision differs. Scorecard answers are counted, not repeated: they need no release.
+    Exit code 1 if any decision differs, or names a release that is not here: then nothing is proved. Scorecard answers
+    are counted, not repeated: they need no release.
     """
     from fraud_scoring.decision_log.replay import replay_log
 
     with progress("replay") as report:
         found = replay_log(_existing(folder or home / "log"), repository, limit, report)
     emit(asdict(found), as_json)
-    sys.exit(1 if found.different else 0)
+    sys.exit(1 if found.different or found.unknown_release else 0)
 
 
 @log.command()

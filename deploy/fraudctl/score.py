@@ -67,7 +67,9 @@ def score(
     if out is not None:
         out.write_text("".join(json.dumps(_as_dict(decision)) + "\n" for decision in decisions), encoding="utf-8")
     if source is None:
-        emit(_as_dict(decisions[0]), as_json)
+        one_decision = _as_dict(decisions[0])
+        shown = {**one_decision, "reasons": "; ".join(one_decision["reasons"]) or "none"}
+        emit(one_decision, as_json, table=[(name.replace("_", " "), str(value)) for name, value in shown.items()])
         return
     found = Counter(decision.action for decision in decisions)
     actions = {action.name.lower(): found[action] for action in Action}

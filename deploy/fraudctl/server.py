@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -29,6 +30,9 @@ _port = click.IntRange(1, 65_535)
 @click.option("--grpc-port", default=8001, show_default=True, type=_port, help="Where clients call.")
 @click.option("--http-port", default=8000, show_default=True, type=_port, help="The same over HTTP.")
 @click.option("--metrics-port", default=8002, show_default=True, type=_port, help="Triton's Prometheus metrics.")
+@click.option("--sidecar-port", default=8003, show_default=True, type=_port, help="The sidecar's page and metrics.")
+@click.option("--sidecar/--no-sidecar", default=True, show_default=True, help="Drift statistics and a status page.")
+@click.option("--monitoring", is_flag=True, help="Start Prometheus and Alertmanager beside it, where installed.")
 @click.option("--prepare", is_flag=True, help="Without a release: simulate transactions and train one first.")
 def serve(
     repository: Path,
@@ -38,6 +42,9 @@ def serve(
     grpc_port: int,
     http_port: int,
     metrics_port: int,
+    sidecar_port: int,
+    sidecar: bool,
+    monitoring: bool,
     prepare: bool,
 ) -> None:
     """Serve the routed release on loopback until SIGTERM or Ctrl-C.
@@ -45,9 +52,12 @@ def serve(
     Ready means that the release's golden vectors came back right through the whole path. A dead server or a dead
     python stub is noticed and replaced. SIGTERM finishes what is in flight and leaves nothing behind.
     """
+    from fraud_server.companion import sidecar as sidecar_companion
+    from fraud_server.monitoring import Monitoring, MonitoringSettings, Programs
     from fraud_server.settings import Ports, ServeSettings
     from fraud_server.supervisor import Supervisor
 
+    programs = Programs.find() if monitoring else None
     if prepare:
         from fraudctl.demo import prepare_release
 
@@ -55,14 +65,29 @@ def serve(
     settings = ServeSettings(
         repository=repository,
         home=home,
-        ports=Ports(grpc_port, http_port, metrics_port),
+        ports=Ports(grpc_port, http_port, metrics_port, sidecar_port if sidecar and log_mode != "off" else None),
         log_mode=log_mode,
         store_url=store or f"lmdb://{(home / 'store').absolute()}",
     )
-    supervisor = Supervisor(settings, lambda line: click.echo(f"serve: {line}", err=True))
+    beside = ExitStack()
+
+    def report(line: str) -> None:
+        click.echo(f"serve: {line}", err=True)
+
+    def start_beside() -> None:
+        if settings.ports.sidecar is not None:
+            beside.enter_context(sidecar_companion(settings, report))
+            report(f"status page on http://127.0.0.1:{settings.ports.sidecar}")
+        if programs is not None:
+            wanted = MonitoringSettings(home, metrics_port, sidecar_port)
+            started = beside.enter_context(Monitoring(wanted, programs))
+            report(f"Prometheus on {started.prometheus_url}, Alertmanager on {started.alertmanager_url}")
+
+    supervisor = Supervisor(settings, report, when_ready=start_beside, before_draining=beside.close)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
-    supervisor.run()
+    with beside:
+        supervisor.run()
 
 
 @click.command()

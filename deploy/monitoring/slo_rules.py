@@ -119,7 +119,7 @@ def render() -> str:
         "  - name: slo\n"
         "    rules:\n"
         "      # 1 while a server answers its scrape. One scrape that fails is not an outage: those of 10 s are.\n"
-        "      # No server to scrape is one, too, once Prometheus has scraped anything twice: before, it knows nothing.\n"
+        "      # No server to scrape is one, too, once Prometheus scraped anything twice; before, it knows none.\n"
         "      - record: fraud:serving:bool\n"
         '        expr: max(max_over_time(up{job="triton"}[10s])) or 0 * max(count_over_time(up[10s]) >= 2)\n'
     ]

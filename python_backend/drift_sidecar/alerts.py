@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from drift_sidecar.evidence import EvidenceDetector
 from drift_sidecar.reference import DECISION_SERIES, SCORE_SERIES, Float64, Reference
-from drift_sidecar.statistics import Effect, effect
+from drift_sidecar.statistics import Effect, degrees, effect, psi, psi_expected, psi_threshold
 from fraud_scoring.errors import InvalidDefinition
 
 RATE_SD: Final = 3.0
@@ -103,14 +103,14 @@ class AlertBook:
         self._paged[~evident] = 0.0
         pages = []
         for series in np.flatnonzero(evident):
-            found, since, cells = self.size(series)
-            reason = self.reason(series, found, cells)
+            reason, excess = self._judge(series)
             if reason:
                 self.state[series] = State.ALERT
                 if not self._paged[series]:
                     self._paged[series] = 1.0
+                    found, since = self.size(series)
                     pages.append(Page(self._name(series), since, found, reason))
-            elif self.state[series] != State.ALERT or found.psi_excess < self._materiality.psi / 2.0:
+            elif self.state[series] != State.ALERT or excess < self._materiality.psi / 2.0:
                 self.state[series] = State.EVIDENCE
         return tuple(pages)
 
@@ -121,37 +121,46 @@ class AlertBook:
         for series in range(len(self.state)):
             base = (self._name(series), State(int(self.state[series])), float(np.log10(max(value[series], 1e-9))))
             if self._detector.state.evident[series] > 0:
-                found, since, cells = self.size(series)
-                out.append(Finding(*base, threshold, since, found, self.reason(series, found, cells)))
+                found, since = self.size(series)
+                out.append(Finding(*base, threshold, since, found, self._judge(series)[0]))
             else:
                 out.append(Finding(*base, threshold))
         return tuple(out)
 
-    def size(self, series: int) -> tuple[Effect, float, tuple[Float64, Float64]]:
-        """(effect since the change, minutes since the change, (counts, shares foreseen)) of a series that is
-        evident."""
-        state, null = self._detector.state, self._detector.null
-        bet, cells = int(state.lead[series]), null.size(series)
-        counts = state.rows[series, bet, :cells]
-        foreseen = state.foreseen[series, bet, :cells]
-        shares = foreseen / foreseen.sum() if foreseen.sum() > 0 else null.expected(series, np.zeros(168))[0]
-        rows = float(null.rows[int(state.clock[0]), series])
+    def size(self, series: int) -> tuple[Effect, float]:
+        """(effect since the change, minutes since the change) of a series that is evident."""
+        counts, shares, rows = self._since(series)
         binned = self._reference.binned[series] if series < len(self._reference.binned) else None
-        tolerance, level = self._materiality.psi, self._materiality.level
-        found = effect(shares, rows, counts, binned, tolerance=tolerance, level=level)
-        return found, float(state.age[series, bet]), (counts, shares)
-
-    def reason(self, series: int, found: Effect, cells: tuple[Float64, Float64]) -> str:
-        """Why the change matters, in words; empty if it does not."""
         wanted = self._materiality
-        if found.psi > found.psi_threshold:
-            limit = f"{wanted.psi:g} would explain ({found.psi_threshold:.3f})"
-            return f"PSI {found.psi:.3f} since the change, more than {limit}"
+        found = effect(shares, rows, counts, binned, tolerance=wanted.psi, level=wanted.level)
+        state = self._detector.state
+        return found, float(state.age[series, int(state.lead[series])])
+
+    def _since(self, series: int) -> tuple[Float64, Float64, float]:
+        """(counts since the change, shares that were foreseen for them, rows that these rest on) of an evident
+        series."""
+        state, null = self._detector.state, self._detector.null
+        bet, cells, hour = int(state.lead[series]), null.size(series), int(state.clock[0])
+        foreseen = state.foreseen[series, bet, :cells]
+        total = foreseen.sum()
+        shares = foreseen / total if total > 0 else null.shares[hour, series, :cells]
+        return state.rows[series, bet, :cells], shares, float(null.rows[hour, series])
+
+    def _judge(self, series: int) -> tuple[str, float]:
+        """(why the change of an evident series matters, in words, empty if it does not; PSI beyond chance)."""
+        counts, shares, reference_rows = self._since(series)
+        wanted, rows = self._materiality, float(counts.sum())
+        bins = degrees(shares, rows) + 1
+        found = psi(shares, counts) if rows else 0.0
+        limit = psi_threshold(bins, rows, reference_rows, wanted.psi, wanted.level)
+        excess = max(found - psi_expected(bins, rows, reference_rows), 0.0)
+        if found > limit:
+            return f"PSI {found:.3f} since the change, more than {wanted.psi:g} would explain ({limit:.3f})", excess
         if self._name(series) in (SCORE_SERIES, DECISION_SERIES):
-            counts, shares = cells
-            regular = len(shares) if series >= len(self._reference.binned) else self._reference.binned[series].bins
-            return rate_shift(counts[:regular], shares[:regular], wanted)
-        return ""
+            binned = self._reference.binned
+            regular = binned[series].bins if series < len(binned) else len(shares)
+            return rate_shift(counts[:regular], shares[:regular], wanted), excess
+        return "", excess
 
     def _name(self, series: int) -> str:
         return self._reference.layout.names[series]

@@ -124,8 +124,10 @@ def _edges(distinct: Float32, rows: Int64, levels: Float64) -> Float32:
     atom = share >= 1.0 / (len(levels) + 1)
     rest = np.where(atom, 0.0, share)
     below = (np.cumsum(rest) - rest) / max(rest.sum(), 1e-12)
-    # as many quantiles fewer as there are values that take a bin of their own
-    kept = levels[np.unique(np.linspace(0, len(levels) - 1, max(len(levels) - int(atom.sum()), 1)).round().astype(int))]
+    # as many quantiles fewer as there are values that take a bin of their own, spread as the levels are
+    fewer = max(len(levels) - int(atom.sum()), 1)
+    places = np.linspace(0.0, 1.0, fewer + 2)[1:-1]
+    kept = np.interp(places, np.linspace(0.0, 1.0, len(levels) + 2), np.concatenate([[0.0], levels, [1.0]]))
     bin_of_rest = np.searchsorted(kept, below, side="right")
     atoms_before = np.cumsum(atom)
     begins = np.ones(len(distinct), bool)

@@ -44,8 +44,8 @@ class Ledger:
 
     @property
     def releases(self) -> list[int]:
-        """Numbers of the known releases, rising."""
-        return sorted(self._entries)
+        """Numbers of the releases that decided, rising."""
+        return sorted(number for number, entry in self._entries.items() if entry.last_minute)
 
     def last_minute(self, release: int) -> int:
         """The last minute in which a release decided."""
@@ -65,7 +65,8 @@ class Ledger:
         silent = sorted(self._entries.values(), key=lambda known: (known.last_minute, known.release))
         gone = [known.release for known in silent if known.release != release][: max(0, len(silent) - self._keep)]
         for number in gone:
-            self._report(f"release {release_name(number)} makes room: {self._keep} releases are followed at a time")
+            if self._entries[number].last_minute:
+                self._report(f"release {release_name(number)} makes room: {self._keep} releases are followed at a time")
             self._entries.pop(number)
             self._loaded.pop(number, None)
             self._mismatch.pop(number, None)

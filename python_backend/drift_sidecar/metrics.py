@@ -81,7 +81,7 @@ def _traffic(picture: Picture) -> Iterator[Metric]:
         ("fraud_late_answers", "Answers that were ready after their deadline.", traffic.LATE),
     ):
         yield CounterMetricFamily(name, text, value=int(part.of(flow)[0]))
-    labels = CounterMetricFamily("fraud_labels", "Labels that were applied.", labels=["is_fraud"])
+    labels = CounterMetricFamily("fraud_labels", "Labels that came and broke no rule.", labels=["is_fraud"])
     for is_fraud, count in enumerate(traffic.LABELS.of(flow).tolist()):
         labels.add_metric([str(is_fraud)], count)
     yield labels

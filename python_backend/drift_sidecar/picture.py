@@ -156,7 +156,7 @@ class Painter:
         for name, length in WINDOWS.items():
             window = counters.window(drift_series(release), end, length)
             hours = counters.window(hours_series(release), end, length)
-            if window is not None and hours is not None:
+            if window is not None and hours is not None and hours.any():
                 counts[name] = window
                 effects[name] = window_effects(monitor, window, hours)
         trends = self._trend(release, monitor, end, trend_minutes)
@@ -180,7 +180,7 @@ class Painter:
         for window_end in range(last - (TREND_POINTS - 1) * step, last + 1, step):
             hours = self._books.counters.window(hours_series(release), window_end, step)
             counts = self._books.counters.window(drift_series(release), window_end, step)
-            if hours is None or counts is None:
+            if hours is None or counts is None or not hours.any():
                 points.append(())
                 continue
             key, rows = (release, window_end, step), int(hours.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -162,9 +163,7 @@ def _series(series: Series) -> dict[str, Any]:
         "effects": {
             window: {
                 "rows": effect.rows,
-                "psi_expected": effect.psi_expected,
-                "psi_threshold": effect.psi_threshold,
-                **{name: getattr(effect, name) for name in EFFECTS},
+                **{name: _finite(getattr(effect, name)) for name in (*EFFECTS, "psi_expected", "psi_threshold")},
             }
             for window, effect in series.effects.items()
         },
@@ -196,6 +195,11 @@ def _answers(flow: Int64) -> int:
 def _ms(histogram: Int64, share: float) -> float | None:
     found = traffic.quantile_us(histogram, traffic.FRONT_DOOR_US, share)
     return None if found is None else found / 1000
+
+
+def _finite(value: float) -> float | None:
+    """The value, if JSON can hold it."""
+    return value if math.isfinite(value) else None
 
 
 def _iso(seconds: int) -> str:

@@ -12,6 +12,8 @@ name a loopback host are answered, so that no foreign page can read it through a
 from __future__ import annotations
 
 import json
+import logging
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,11 +24,14 @@ from urllib.parse import urlsplit
 
 from drift_sidecar.errors import CannotFollow
 
+log = logging.getLogger("drift_sidecar")
+
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _FILES: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/figures.js": ("figures.js", "text/javascript; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
 _HEADERS: Final = {
@@ -88,7 +93,9 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that went away is none of our business."""
+        """Tell of a mistake of ours; a caller that went away is none of our business."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            log.exception("a page could not be served")
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -17,11 +17,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import psutil
@@ -29,10 +30,16 @@ import psutil
 from fraud_client import FraudClient, FraudClientError, InvalidRequest
 from fraud_scoring import wire
 from fraud_scoring.decision_log import Decisions, Labels, Position, Signer, read, verify_log, writers
+from fraud_scoring.releases import release_name
 from fraud_server.process import TritonProcess
 from fraud_server.settings import Ports, ServeSettings
 
+if TYPE_CHECKING:
+    from support.sidecars import SidecarProcess
+
 KILLS_VARIABLE: Final = "FRAUD_SOAK_KILLS"
+SIDECAR_VARIABLE: Final = "FRAUD_SOAK_SIDECAR"
+"""0: no sidecar follows the log."""
 START_SECONDS: Final = 60.0
 DEADLINE_SECONDS: Final = 5.0
 SINGLES, BATCHES = 4, 2
@@ -67,6 +74,8 @@ class Tally:
     """Transactions whose rows in the log differ in score or verdict."""
     only_as_repeat: int = 0
     """Recorded before a kill and not yet logged: first logged when the caller asked again."""
+    miscounted: int = 0
+    """Decisions that the sidecar counted twice or not at all."""
     torn_tails: int = 0
     findings: int = 0
     killed: dict[str, int] = field(default_factory=dict)
@@ -75,8 +84,8 @@ class Tally:
 
     @property
     def nothing_lost(self) -> bool:
-        bad = (self.missing, self.labels_missing, self.fallback, self.logged_twice, self.answered_two_ways)
-        return not any(bad) and self.findings == 0 and not self.first_trouble
+        lost = self.missing, self.labels_missing, self.fallback, self.miscounted, self.findings
+        return not any((*lost, self.logged_twice, self.answered_two_ways)) and not self.first_trouble
 
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "seconds": round(self.seconds, 1)})
@@ -223,16 +232,16 @@ class Ledger:
         self._log = log
         self._positions: dict[str, Position] = {}
         self._recent: dict[int, tuple[Answer, int]] = {}
+        self._labels: set[tuple[int, ...]] = set()
 
     def check(self, answers: dict[int, Answer], labels: set[tuple[int, ...]], tally: Tally) -> None:
         logged: dict[int, tuple[Answer, int]] = self._recent
-        found_labels: set[tuple[int, ...]] = set()
         for name in writers(self._log):
             for frame, position in read(self._log / name, self._positions.get(name)):
                 self._positions[name] = position
                 content = frame.content()
                 if isinstance(content, Labels):
-                    found_labels |= {tuple(one) for one in content.label.tolist()}
+                    self._labels |= {tuple(one) for one in content.label.tolist()}
                 elif isinstance(content, Decisions):
                     self._enter(content, logged, tally)
         for identifier, answer in answers.items():
@@ -241,7 +250,9 @@ class Ledger:
                 tally.missing += 1
             elif seen[1] == 0:
                 tally.only_as_repeat += 1
-        tally.labels_missing += len(labels - found_labels)
+        tally.labels_missing += len(labels - self._labels)
+        # a caller may look at its reply after the count of the life in which it came: what is left over stays
+        self._labels -= labels
         tally.acknowledged += len(answers)
         tally.labels += len(labels)
         # a row that was logged and not acknowledged will be asked again in the next life
@@ -261,7 +272,12 @@ class Ledger:
 class Lives:
     """Starts the real server again and again in `home`, and kills its parts."""
 
-    def __init__(self, repository: Path, home: Path, ports: tuple[int, int, int], seed: int) -> None:
+    def __init__(
+        self, repository: Path, home: Path, ports: tuple[int, int, int], seed: int, *, sidecar: bool = False
+    ) -> None:
+        home.mkdir(exist_ok=True)
+        self._sidecar_home = home / "sidecar" if sidecar else None
+        self._sidecar: SidecarProcess | None = None
         self.settings = ServeSettings(repository, home, Ports(*ports), f"lmdb://{(home / 'store').absolute()}")
         self.tally = Tally(seed)
         self._rng = random.Random(seed)
@@ -283,8 +299,12 @@ class Lives:
                         f"{tally.missing} missing, {tally.seconds:.0f} s, {each:.2f} s a kill"
                     )
             self._live(peaceful=True)
+            if not self._trouble():
+                self._count_again()
         finally:
             self._callers.stop()
+            if self._sidecar is not None and self._sidecar.process.poll() is None:
+                self._sidecar.kill()
         self._ledger.check(*self._callers.take(), tally)
         tally.retries, tally.fallback = self._callers.retries, self._callers.fallback
         tally.torn_tails = sum(1 for _ in self.settings.log_folder.glob("*/*.torn-*"))
@@ -307,11 +327,12 @@ class Lives:
             if not peaceful and rng.random() < BEFORE_READY_SHARE:
                 self._callers.begin()
                 threading.Event().wait(rng.uniform(0.05, 1.2))
-                self._kill("server while it starts", self._pid(), server)
+                self._kill("server while it starts", self._pid())
                 return
             if not self._is_ready(server):
                 return
             parts = self._parts()
+            self._kill_sidecar()
             self._callers.begin()
             if peaceful:
                 threading.Event().wait(0.3)
@@ -320,7 +341,7 @@ class Lives:
                 return
             for name in self._plan():
                 threading.Event().wait(rng.expovariate(1 / 0.15) + 0.01)
-                self._kill(name, parts[name], server)
+                self._kill(name, parts[name])
             threading.Event().wait(rng.uniform(0, 0.03))  # what the death leaves goes on for a moment
         finally:
             self._callers.pause()
@@ -333,11 +354,54 @@ class Lives:
         plan = [name for name, share in (("fraud_feedback", 0.5), ("fraud_features", 0.3)) if rng.random() < share]
         return [*plan, rng.choice(["server", "fraud_score"])]
 
-    def _kill(self, name: str, pid: int, server: TritonProcess) -> None:
+    def _kill(self, name: str, pid: int) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             self.tally.kills += 1
             self.tally.killed[name] = self.tally.killed.get(name, 0) + 1
+
+    def _kill_sidecar(self) -> None:
+        """In most lives; the first time only begin one."""
+        if self._sidecar_home is None:
+            return
+        if self._sidecar is not None:
+            if self._rng.random() < 0.2:
+                return
+            if self._sidecar.process.poll() is not None:
+                self.tally.first_trouble = f"the sidecar ended: {self._sidecar.said[-300:]}"
+                return
+            self._sidecar.kill()
+            self.tally.kills += 1
+            self.tally.killed["sidecar"] = self.tally.killed.get("sidecar", 0) + 1
+        self._begin_sidecar()
+
+    def _begin_sidecar(self) -> SidecarProcess:
+        from support.sidecars import SidecarProcess
+
+        assert self._sidecar_home is not None
+        self._sidecar_home.mkdir(exist_ok=True)
+        options = ("--checkpoint-every", "0.05", "--settle", "0.05")
+        self._sidecar = SidecarProcess(self.settings.log_folder, self._sidecar_home, *options, forked=True)
+        return self._sidecar
+
+    def _count_again(self) -> None:
+        """Compare what the sidecar has counted over all its lives with what is in the log."""
+        if self._sidecar_home is None:
+            return
+        from support.decision_logs import recount
+        from support.sidecars import await_that, decisions_in
+
+        if self._sidecar is not None:
+            self._sidecar.kill()
+        wanted: Counter[tuple[str, str, str]] = Counter()
+        for (release, _, decision, source), count in recount(self.settings.log_folder).items():
+            named = wire.Decision(decision).name.lower(), wire.Source(source).name.lower()
+            wanted[(release_name(release), *named)] += count
+        sidecar = self._begin_sidecar().wait_until_ready()
+        with suppress(AssertionError):
+            await_that(lambda: decisions_in(sidecar.metrics()) == wanted, "the sidecar has counted everything")
+        found = decisions_in(sidecar.metrics())
+        self.tally.miscounted = sum(((wanted - found) + (found - wanted)).values())
 
     def _pid(self) -> int:
         found: int = json.loads((self.settings.run_folder / "server.json").read_text())["pid"]
@@ -374,7 +438,10 @@ def to_stderr(line: str) -> None:
     sys.stderr.flush()
 
 
-@contextmanager
-def wanted_kills(default: int) -> Iterator[int]:
+def wanted_kills(default: int) -> int:
     """How many kills the environment asks for."""
-    yield int(os.environ.get(KILLS_VARIABLE, default))
+    return int(os.environ.get(KILLS_VARIABLE, default))
+
+
+def sidecar_wanted() -> bool:
+    return os.environ.get(SIDECAR_VARIABLE, "1") != "0"

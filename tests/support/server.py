@@ -114,7 +114,7 @@ class Server:
         """The options of `fraudctl serve`."""
         names = ("--grpc-port", "--http-port", "--metrics-port")
         given = [text for name, port in zip(names, ports, strict=True) for text in (name, str(port))]
-        return ["--repository", str(repository), "--home", str(home), *given]
+        return ["--repository", str(repository), "--home", str(home), "--no-sidecar", *given]
 
     def __enter__(self) -> Server:
         return self

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -83,7 +84,7 @@ class Tamperer:
 
     def _parts(self) -> list[bytes]:
         data, ends = self._path.read_bytes(), self._ends()
-        return [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+        return [data[a:b] for a, b in pairwise(ends)]
 
     def _write(self, parts: list[bytes]) -> None:
         self._path.write_bytes(b"".join(parts))

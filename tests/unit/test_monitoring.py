@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
 RUNBOOKS = ROOT / "deploy" / "runbooks"
 SECTIONS = ("What it means for customers", "How to see it", "What to do", "How to know that it is over")
-PENDING = ("drift", "--monitoring")
+PENDING = ("report", "--monitoring")
 """Commands and options that the runbooks name and that may still be missing; the others must be there."""
 
 Rule = dict[str, Any]

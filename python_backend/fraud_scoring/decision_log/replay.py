@@ -45,6 +45,8 @@ def replay_log(
                 out.scorecard += int((sources == wire.Source.SCORECARD).sum())
                 for release in np.unique(content.verdict[:, _RELEASE]).tolist():
                     mine = (content.verdict[:, _RELEASE] == release) & (sources != wire.Source.SCORECARD)
+                    if not mine.any():
+                        continue  # a scorecard's rows, which have no features
                     if release not in pipelines:
                         out.unknown_release += int(mine.sum())
                         continue

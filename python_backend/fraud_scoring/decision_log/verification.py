@@ -153,7 +153,7 @@ class _Writer:
         for path in sorted(self._folder.glob(LOST_HEADS)):
             head = self._statement(path, 0, Says.HEAD, Says.CLOSED)
             if head is not None:
-                self._expect(head, "which a head had named, was not there when the next writer began")
+                self._expect(head, "which a head had named before the next writer began")
         for path in sorted(self._folder.glob(f"*.{TORN}*")):
             data = path.read_bytes()
             at = _next_frame(data, 0)

@@ -250,6 +250,13 @@ def test_the_release_that_was_silent_for_longest_makes_room(tmp_path: Path) -> N
     assert books.counters.series == ["flow", "mix/1", "mix/3", "mix/4"]
 
 
+def test_a_release_that_has_decided_nothing_yet_is_not_shown(tmp_path: Path) -> None:
+    with decision_log(tmp_path / "log") as log:
+        log.write(5, 5)
+        log.writer().set_context(Context(8, log.traffic.schema.document))
+        assert books_of(log, tmp_path).ledger.releases == [7]
+
+
 def test_a_release_without_a_reference_is_counted_and_named(tmp_path: Path) -> None:
     with decision_log(tmp_path / "log") as log:
         log.write(10)

@@ -49,7 +49,7 @@ def test_all_four_addresses_answer(log: DecisionLog, tmp_path: Path) -> None:
         assert "<title>fraudserve" in fetch(f"{sidecar.url}/")[1]
         assert fetch(f"{sidecar.url}/passwd") == (
             404,
-            "nothing is here; there is: /, /api/status, /healthz, /metrics, /page.css, /page.js\n",
+            "nothing is here; there is: /, /api/status, /figures.js, /healthz, /metrics, /page.css, /page.js\n",
         )
 
 

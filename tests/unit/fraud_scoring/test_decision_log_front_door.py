@@ -1,0 +1,305 @@
+"""The front door with a log: an answer is given once it is recorded and logged; without the log, by the scorecard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fraud_scoring import wire
+from fraud_scoring.decision_log import (
+    Context,
+    Decisions,
+    Gap,
+    LogUnavailable,
+    LogWriter,
+    Signer,
+    read,
+    verify_log,
+)
+from fraud_scoring.errors import InvalidInput, ReleaseUnavailable
+from fraud_scoring.front_door import FrontDoor, Reply, Request
+from fraud_scoring.stores import Answers, Recorded
+from fraud_scoring.stores.memory import MemoryStore
+from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64, matrix, row
+from support.stores import answers_for, same_bits
+
+DRY_RUN = json.dumps({"purpose": "dry_run"})
+
+
+class FakeLog:
+    """Keeps what is appended; fails where it is told to."""
+
+    def __init__(self, steps: list[str]) -> None:
+        self.frames: list[Decisions] = []
+        self.missed = 0
+        self.fails = ""
+        self._steps = steps
+
+    def check(self) -> None:
+        if self.fails == "check":
+            raise LogUnavailable("the decision log cannot be written: no space; free some disk")
+
+    def append(self, content: Decisions) -> None:
+        self._steps.append("log")
+        if self.fails == "append":
+            raise LogUnavailable("the decision log cannot be written: no space; free some disk")
+        self.frames.append(content)
+
+    def miss(self, answers: int) -> None:
+        self.missed += answers
+
+
+class Store(MemoryStore):
+    """Tells when it records."""
+
+    steps: list[str]
+
+    def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
+        self.steps.append("record")
+        return super().record(rows, answers)
+
+
+def scorecard(rows: Int64) -> Answers:
+    verdict = answers_for(rows).verdict
+    verdict[:, 5] = wire.Source.SCORECARD
+    return Answers(np.full((len(rows), 1), 0.25, np.float32), verdict, np.empty((len(rows), 0), np.float32))
+
+
+class House:
+    """A front door and all that is behind it."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.log = FakeLog(self.steps)
+        self.store = Store(DEFAULT_SCHEMA, now_us=Clock())
+        self.store.steps = self.steps
+        self.features = 3
+        self.failure: Exception | None = None
+        self.door = FrontDoor(
+            DEFAULT_SCHEMA, self.store, self._release, now_us=Clock(), log=self.log, last_resort=scorecard
+        )
+
+    def _release(self, rows: Int64) -> Answers:
+        self.steps.append("score")
+        if self.failure is not None:
+            raise self.failure
+        return answers_for(rows, features=self.features)
+
+    def answer(self, *requests: Request) -> list[Reply]:
+        return self.door.answer(requests)
+
+    def recorded(self, *ids: int) -> list[int]:
+        found = self.store.recall(np.array(ids, np.int64))
+        return [one for one, known in zip(ids, found, strict=True) if known is not None]
+
+    def logged(self) -> list[tuple[int, bool]]:
+        """(id, whether it is a repeat) of every row in the log."""
+        return [
+            pair
+            for frame in self.log.frames
+            for pair in zip(frame.transaction[:, 0].tolist(), frame.repeat.tolist(), strict=True)
+        ]
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def ask(*rows: list[int], parameters: str = "", wants_features: bool = False) -> Request:
+    return Request(matrix(*rows), parameters, wants_features)
+
+
+def answered(reply: Reply) -> Answers:
+    assert isinstance(reply, Answers), reply
+    return reply
+
+
+def source(reply: Reply) -> list[int]:
+    found: list[int] = answered(reply).verdict[:, 5].tolist()
+    return found
+
+
+def test_the_order_is_score_record_log_answer(house: House) -> None:
+    house.answer(ask(row(1)), ask(row(2), row(3)))
+    assert house.steps == ["score", "record", "log"]
+
+
+def test_a_dynamic_batch_is_one_frame_that_holds_what_was_answered(house: House) -> None:
+    requests = [ask(row(3), row(1)), ask(row(2))]
+    replies = house.answer(*requests)
+    (frame,) = house.log.frames
+    rows = np.concatenate([request.rows for request in requests])
+    assert frame.transaction.tolist() == rows.tolist()
+    logged = Answers(frame.score[:, None], frame.verdict, frame.features)
+    assert same_bits(logged, answers_for(rows))
+    assert frame.score.tobytes() == b"".join(answered(reply).score.tobytes() for reply in replies)
+    assert frame.verdict.tobytes() == b"".join(answered(reply).verdict.tobytes() for reply in replies)
+    assert not frame.repeat.any()
+
+
+def test_dry_runs_and_refused_rows_are_not_logged_and_the_refused_are_counted(house: House) -> None:
+    house.answer(ask(row(9, amount=0)), ask(row(8), parameters=DRY_RUN), ask(row(7, amount=0), parameters=DRY_RUN))
+    assert house.log.frames == []
+    house.answer(ask(row(6, amount=0)), ask(row(1)))
+    house.answer(ask(row(2)))
+    house.answer(ask(row(1, amount=77)), ask(row(3)))
+    house.answer(ask(row(4)))
+    assert house.logged() == [(1, False), (2, False), (3, False), (4, False)]
+    assert sum(frame.refused for frame in house.log.frames) == 4
+    assert [frame.refused for frame in house.log.frames][:2] == [2, 1]
+
+
+def test_an_error_of_the_release_is_logged_by_nobody(house: House) -> None:
+    house.failure = ReleaseUnavailable("no answer")
+    (reply,) = house.answer(ask(row(1)))
+    assert isinstance(reply, ReleaseUnavailable)
+    assert house.log.frames == []
+    assert house.log.missed == 0
+
+
+class TestRepeats:
+    def test_a_repeat_is_logged_as_one_with_the_answer_that_was_given(self, house: House) -> None:
+        (first,) = house.answer(ask(row(1)))
+        (again,) = house.answer(ask(row(1)))
+        assert house.logged() == [(1, False), (1, True)]
+        assert house.log.frames[1].score.tobytes() == answered(first).score.tobytes() == answered(again).score.tobytes()
+        assert house.steps == ["score", "record", "log", "log"]
+
+    def test_beside_new_rows_each_is_marked_for_itself(self, house: House) -> None:
+        house.answer(ask(row(1)))
+        replies = house.answer(ask(row(3), row(1)), ask(row(2)))
+        assert house.logged()[1:] == [(3, False), (1, True), (2, False)]
+        logged = house.log.frames[1]
+        assert logged.score.tobytes() == b"".join(answered(reply).score.tobytes() for reply in replies)
+
+    def test_sent_twice_at_once_is_new_once(self, house: House) -> None:
+        house.answer(ask(row(1)), ask(row(1)), ask(row(2), row(1)))
+        assert house.logged() == [(1, False), (1, True), (2, False), (1, True)]
+
+    def test_answers_of_releases_with_other_features_go_into_a_frame_of_their_own(self, house: House) -> None:
+        house.answer(ask(row(1), row(5)))
+        house.features = 4
+        house.answer(ask(row(1), row(2)), ask(row(5), parameters='{"deadline_us": 500000}'))
+        old, new = sorted(house.log.frames[1:], key=lambda frame: frame.features.shape[1])
+        assert old.transaction[:, 0].tolist() == [1, 5]
+        assert old.features.shape == (2, 3)
+        assert (new.transaction[:, 0].tolist(), new.features.shape) == ([2], (1, 4))
+        assert (old.repeat.tolist(), new.repeat.tolist()) == ([True, True], [False])
+        assert old.deadline_left_us[1] - old.deadline_left_us[0] == 420_000
+
+
+def test_deadline_left_is_each_request_s_own_less_the_time_it_took(house: House) -> None:
+    house.answer(ask(row(1)), ask(row(2), row(3), parameters='{"deadline_us": 250000}'))
+    (frame,) = house.log.frames
+    first, second, third = frame.deadline_left_us.tolist()
+    assert second == third == first + 170_000
+    assert wire.DEFAULT_DEADLINE_US - 60_000_000 < first < wire.DEFAULT_DEADLINE_US
+
+
+def test_stage_times_are_of_this_batch_and_never_negative(house: House) -> None:
+    house.answer(ask(row(1)))
+    house.answer(ask(row(1)))
+    house.answer(ask(row(1)), ask(row(2)))
+    house.answer(ask(row(5), parameters=DRY_RUN), ask(row(3, amount=5)), ask(row(3)))
+    for frame in house.log.frames:
+        assert frame.stage_us.shape == (4,)
+        assert (frame.stage_us >= 0).all()
+        assert frame.stage_us.sum() < 60_000_000
+
+
+class TestWithoutTheLog:
+    def test_the_scorecard_answers_with_its_source_and_nothing_is_scored_or_recorded(self, house: House) -> None:
+        house.log.fails = "check"
+        replies = house.answer(ask(row(1)), ask(row(2), row(3)), ask(row(4, amount=0)))
+        assert [source(reply) for reply in replies[:2]] == [[wire.Source.SCORECARD], [wire.Source.SCORECARD] * 2]
+        assert isinstance(replies[2], InvalidInput)
+        assert house.steps == []
+        assert house.recorded(1, 2, 3) == []
+        assert house.log.missed == 3
+
+    def test_a_dry_run_needs_no_log(self, house: House) -> None:
+        house.log.fails = "check"
+        (reply,) = house.answer(ask(row(1), parameters=DRY_RUN))
+        assert source(reply) == [wire.Source.PRIMARY]
+        assert house.log.missed == 0
+
+    def test_when_it_is_back_the_release_answers_again(self, house: House) -> None:
+        house.log.fails = "check"
+        house.answer(ask(row(1)))
+        house.log.fails = ""
+        (reply,) = house.answer(ask(row(1)))
+        assert source(reply) == [wire.Source.PRIMARY]
+        assert house.logged() == [(1, False)]
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_a_log_that_fails_after_the_scoring_acknowledges_nothing_either(self, house: House, known: bool) -> None:
+        if known:
+            house.answer(ask(row(1)))
+        house.log.fails = "append"
+        replies = house.answer(ask(row(1)), ask(row(2)))
+        assert [source(reply) for reply in replies] == [[wire.Source.SCORECARD]] * 2
+        assert house.log.missed == 2
+        assert len(house.log.frames) == known
+
+    def test_without_a_last_resort_the_caller_is_told(self, house: House) -> None:
+        door = FrontDoor(DEFAULT_SCHEMA, house.store, house._release, now_us=Clock(), log=house.log)
+        house.log.fails = "check"
+        replies = door.answer([ask(row(1)), ask(row(2, amount=0))])
+        assert isinstance(replies[0], LogUnavailable)
+        assert isinstance(replies[1], InvalidInput)
+        assert house.steps == []
+
+    def test_a_clash_of_ids_is_refused_while_the_log_is_there_and_the_rest_is_logged(self, house: House) -> None:
+        house.answer(ask(row(1)))
+        replies = house.answer(ask(row(1, amount=5)), ask(row(2)))
+        assert isinstance(replies[0], InvalidInput)
+        assert house.logged() == [(1, False), (2, False)]
+
+
+def test_with_a_real_log_on_a_full_disk_a_gap_tells_how_many_answers_are_not_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+    import os
+
+    signer, clock = Signer(Ed25519PrivateKey.generate()), Clock(MONDAY_US)
+    log = LogWriter(tmp_path / "log" / "front-door-0", Context(7, DEFAULT_SCHEMA.document), signer, now_us=clock)
+    store = MemoryStore(DEFAULT_SCHEMA, now_us=clock)
+    door = FrontDoor(DEFAULT_SCHEMA, store, answers_for, now_us=clock, log=log, last_resort=scorecard)
+    real, full = os.write, [False]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    acknowledged: dict[int, bytes] = {}
+    expected_gap = 0
+    for number in range(60):
+        clock.now_us += 400_000
+        full[0] = 20 <= number < 40
+        (reply,) = door.answer([ask(row(2 * number + 1, clock.now_us), row(2 * number + 2, clock.now_us))])
+        if source(reply)[0] == wire.Source.SCORECARD:
+            expected_gap += 2
+        else:
+            for i in range(2):
+                acknowledged[2 * number + 1 + i] = answered(reply).score[i].tobytes()
+    log.close()
+    there: dict[int, bytes] = {}
+    gaps = []
+    for frame, _ in read(tmp_path / "log" / "front-door-0"):
+        content = frame.content()
+        if isinstance(content, Decisions):
+            there |= dict(zip(content.transaction[:, 0].tolist(), [s.tobytes() for s in content.score], strict=True))
+        elif isinstance(content, Gap):
+            gaps.append(content)
+    assert there == acknowledged
+    assert [(gap.answers, gap.reason) for gap in gaps] == [(expected_gap, "No space left on device")]
+    assert 40 <= expected_gap <= 46
+    assert verify_log(tmp_path / "log", signer.public_key).findings == []
