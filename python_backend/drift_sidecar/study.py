@@ -94,7 +94,7 @@ class Study:
     def missed(self) -> tuple[str, ...]:
         """The targets that were missed, in words.
 
-        The textbook stream is shown and not judged: on rows that are all alike, day and night and every day, a rule that
+        The textbook stream is shown and not judged: on rows that are all alike, day and night, every day, a rule that
         needs no tolerance has the advantage, and no such rows come from payments.
         """
         out = []
