@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from fraud_server.wheel import TritonWheel
 
 STUB: Final = "triton_python_backend_stub"
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Triton's python backend keeps its regions
+_SHM_PREFIX: Final = re.compile(r"fraudserve_\d+_")
 DRAIN_SECONDS: Final = 10
 # Open only to who knows a key that is never told: known weaknesses of this Triton sit behind these calls.
 RESTRICTED: Final = "shared-memory,model-repository,trace,logging"
@@ -98,8 +100,7 @@ class TritonProcess:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        for region in SHARED_MEMORY.glob(f"{self._shm_prefix}*"):
-            region.unlink(missing_ok=True)
+        _remove_regions(self._shm_prefix)
         self._file.unlink(missing_ok=True)
 
     def _running_stubs(self) -> set[int]:
@@ -113,6 +114,31 @@ class TritonProcess:
                 if child.name().startswith(STUB[:15]) and child.status() != psutil.STATUS_ZOMBIE:
                     found.add(child.pid)
         return found
+
+
+def end_orphans(settings: ServeSettings) -> None:
+    """End python stubs of this home whose server is gone; only the owner of the home may call it.
+
+    A supervisor that is killed while its server starts leaves some, which would hold the decision log for ever.
+    """
+    stub = str((settings.run_folder / "backends" / "python" / STUB).absolute())
+    orphans, prefixes = [], set()
+    for process in psutil.process_iter(["cmdline"]):
+        arguments = process.info["cmdline"] or [""]
+        with suppress(psutil.NoSuchProcess):
+            parent = process.parent()
+            if arguments[0] == stub and (parent is None or parent.name() != "tritonserver"):
+                process.kill()
+                orphans.append(process)
+                prefixes |= {match.group() for one in arguments if (match := _SHM_PREFIX.match(one))}
+    psutil.wait_procs(orphans, timeout=DRAIN_SECONDS)
+    for prefix in prefixes:
+        _remove_regions(prefix)
+
+
+def _remove_regions(prefix: str) -> None:
+    for region in SHARED_MEMORY.glob(f"{prefix}*"):
+        region.unlink(missing_ok=True)
 
 
 def _command(

@@ -15,7 +15,7 @@ from fraud_scoring.errors import FraudError
 from fraud_server.errors import CannotServe
 from fraud_server.preflight import check, own_home
 from fraud_server.probe import GoldenProbe, Late, NotReady, WrongAnswer
-from fraud_server.process import TritonProcess
+from fraud_server.process import TritonProcess, end_orphans
 from fraud_server.settings import ServeSettings
 
 
@@ -70,6 +70,7 @@ class Supervisor:
         """Serve until stopped; CannotServe if the first start does not succeed."""
         release = check(self._settings)
         with own_home(self._settings):
+            end_orphans(self._settings)
             self._keep_serving(release)
 
     def _keep_serving(self, release: int) -> None:

@@ -84,6 +84,9 @@ class Books:
         if kept:
             for name, section in self.sections.items():
                 section.restore(kept.get(name, {}))
+            for release in self.ledger.releases:
+                if self.ledger.reference(release) is not None:
+                    self._drop_counts_on_another_reference(release)
 
     def apply(self, taken: Taken, places: Mapping[str, Place]) -> None:
         """Count what a look brought; `places` are behind it."""
@@ -128,18 +131,24 @@ class Books:
             )
             self._count_drift(batch, groups, release, now_minute)
 
+    def _drop_counts_on_another_reference(self, release: int) -> None:
+        """A release that was trained again in place has other bins."""
+        if self.ledger.reference_changed(release):
+            self.counters.forget(drift_series(release))
+            self.counters.forget(hours_series(release))
+            self.looks.forget(release)
+
     def _forget(self, release: int) -> None:
         for series in series_of(release):
             self.counters.forget(series)
+        self.looks.forget(release)
         self.judge.forget(release)
 
     def _count_drift(self, batch: Batch, groups: Minutes, release: int, now_minute: int) -> None:
         reference = self.ledger.reference_for(release, batch)
         if reference is None:
             return
-        if self.ledger.reference_changed(release):
-            self.counters.forget(drift_series(release))
-            self.counters.forget(hours_series(release))
+        self._drop_counts_on_another_reference(release)
         kept = compared(reference, batch.decisions)
         hours_kept = hour_of_week(batch.decisions.transaction[kept, reference.time_column])
         hour = np.full(len(batch), hours_kept[0])

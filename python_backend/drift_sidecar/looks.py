@@ -59,6 +59,13 @@ class Looks:
             Look(release, minute, hour, self._waiting.pop((minute, release, hour))) for minute, release, hour in due
         ]
 
+    def forget(self, release: int) -> None:
+        """Drop what waits of a release."""
+        for key in [key for key in self._waiting if key[1] == release]:
+            del self._waiting[key]
+            self._changed.discard(key)
+            self._removed.add(key)
+
     def changes(self) -> Changes:
         """What changed since `saved`."""
         return Changes(

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -218,6 +219,21 @@ def test_on_a_full_disk_the_scorecard_answers_under_its_name_until_there_is_room
         assert json_of("log", "verify", "--home", home)["findings"] == []
     finally:
         ctypes.CDLL(None).umount2(bytes(home / "log"), 2)
+
+
+@pytest.mark.triton
+def test_a_supervisor_that_is_killed_while_its_server_starts_leaves_nobody_who_holds_the_log(
+    served_repository: Path, tmp_path: Path, fresh: Fresh
+) -> None:
+    home = tmp_path / "home"
+    with Server(served_repository, home, wait=False) as server:
+        until((home / "log" / "feedback-0" / "writer.lock").exists, within=40)
+        assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+    with Server(served_repository, home) as server, FraudClient(server.url, deadline=PATIENT) as client:
+        caller = Caller(client)
+        caller.score(fresh.rows(3))
+        assert server.stop() == 0
+    assert logged(home) == caller.answered
 
 
 @pytest.mark.triton

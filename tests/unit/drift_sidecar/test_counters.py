@@ -300,6 +300,7 @@ def test_counts_on_a_reference_that_was_replaced_are_dropped(tmp_path: Path) -> 
         log.write(5, 5)
         after = Books(before.settings, lambda: log.clock.now_us + 10_000_000, lambda _: None)
         after.restore({name: dict(values) for name, values in kept.items()})
+        assert drift_series(7) not in after.counters.series
         tail = Tail(log.folder, after.places, lambda: log.clock.now_us + 10_000_000, lambda _: None)
         after.apply(tail.take(100), tail.places)
     drift, reference = after.counters.total(drift_series(7)), after.ledger.reference(7)

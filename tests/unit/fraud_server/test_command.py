@@ -52,8 +52,7 @@ def test_repository_and_backends_are_absolute_paths(command: list[str], settings
     assert "python,shm-region-prefix-name=fraudserve_1_" in values(command, "--backend-config")
 
 
-def test_the_environment_names_the_store_and_writes_no_bytecode_beside_a_release(settings: ServeSettings) -> None:
+def test_the_environment_names_the_store_and_the_wheels_libraries(settings: ServeSettings) -> None:
     environment = _environment(settings, WHEEL)
     assert environment["FRAUD_STORE"] == settings.store_url
-    assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
     assert environment["LD_LIBRARY_PATH"].startswith("/wheel/libs:")
