@@ -1,12 +1,13 @@
 """Drifts that are injected into a simulated world, and how long the sidecar takes to page.
 
-Each begins at a random second of a stationary stream and stays. The delay runs from its first row to the end of the
+Each begins at a random moment of a stationary stream and stays. The delay runs from its first row to the end of the
 look in which the first page is raised; what the sidecar's own clockwork adds (poll, settling of the writers) is not in
 it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from drift_sidecar.simulation import World
 
 NOON: Final = 36
 """Tuesday 12:00: the hour of the week in which drifts are injected."""
-WARM_UP_LOOKS: Final = 1800
+WARM_UP_S: Final = 1800.0
 SHIFTS: Final = (0.1, 0.25, 0.5, 1.0)
 
 Change = Callable[[Float64], Float64]
@@ -118,19 +119,23 @@ class Delay:
 
 def delays(world: World, drift: Drift, runs: int, *, rows_per_second: float, limit_s: float) -> Delay:
     """How long a drift takes to page, injected `runs` times; a run without a page counts as infinite."""
-    looks = round(limit_s / world.look_seconds)
     found, first = np.full(runs, np.inf), []
     for run in range(runs):
         world.new_day()
         world.forget()
         stationary = world.shares(NOON)
-        for _ in world.run(NOON, WARM_UP_LOOKS, stationary, rows_per_second):
+        for _ in world.run(NOON, math.ceil(WARM_UP_S / world.look_seconds), stationary, rows_per_second):
             pass
         drifted = drift.change(stationary)
-        for done, page in world.run(NOON, looks, drifted, rows_per_second):
-            if page is not None:
-                found[run] = done * world.look_seconds
-                first.append(page.series)
+        # it begins somewhere within a look, whose rows are then of both kinds
+        part = float(world.rng.random())
+        mixed = part * drifted + (1.0 - part) * stationary
+        looks = round(limit_s / world.look_seconds)
+        for before, shares, most in ((0.0, mixed, 1), (1.0, drifted, looks)):
+            pages = ((done, page) for done, page in world.run(NOON, most, shares, rows_per_second) if page is not None)
+            if (paged := next(pages, None)) is not None:
+                found[run] = (before + paged[0] - 1.0 + part) * world.look_seconds
+                first.append(paged[1].series)
                 break
     return _summary(drift.name, found, first)
 

@@ -16,7 +16,8 @@ Not guaranteed: rows that depend on each other beyond what the null set allows (
 payments within a minute counts as a thousand rows); a reference that does not stand for the hours to come.
 
 Beside V runs, per bet, the log likelihood ratio since it last was at or below 0 (Page, "Continuous inspection schemes",
-1954). Where it began is the estimate of when the change began, and the rows since then are what its size is taken from.
+1954). Where it began is the estimate of when the change began, the rows since then are what its size is taken from, and
+when it is all but gone again, the change is over.
 
 Cost: some 15 µs a look for 19 series, and a table of odds for each hour of the week that is met.
 """
@@ -51,7 +52,9 @@ LOOK_SECONDS: Final = 1
 REFRESH_MINUTES: Final = 1.0
 """How often the learning bets look at what was seen."""
 _LARGEST: Final = 1e250
+_LEAST_NATS: Final = 1e-3
 _FIRST_LEARNING: Final = len(FIXED_WEIGHTS)
+_SLOWEST: Final = len(WEIGHTS) - 1
 
 
 @dataclass
@@ -78,7 +81,7 @@ class EvidenceState:
     clock: Float64
     """[hour of the week, or −1 before the first look; minutes since the learning bets last learned]."""
     evident: Float64
-    """[K] 1 while a crossing is not recovered from."""
+    """[K] 0, or while an episode lasts: 1, or 2 where the slowest learning bet began it."""
     lead: Float64
     """[K] the bet with the highest climb, while evident."""
 
@@ -149,7 +152,7 @@ class EvidenceDetector:
             return
         if state.clock[0] >= 0:
             before = null.shares[int(state.clock[0])]
-            _learn(state.recent, state.clock[1], before, state.memory, state.memory_foreseen)
+            _learn(state.recent, state.clock[1], before, state.memory, state.memory_foreseen, state.climb)
         first = len(FIXED_WEIGHTS)
         state.odds[:, :, :first] = self.bets.odds(hour)
         learning_odds(
@@ -184,11 +187,15 @@ class EvidenceDetector:
         crossed: npt.NDArray[np.bool_] = self.last_value >= self.threshold
         if not crossed.any() and not state.evident.any():
             return crossed
+        by_slowest = (state.wealth * WEIGHTS).argmax(axis=1) == _SLOWEST
+        begun = crossed & (state.evident == 0.0)
+        state.evident[begun] = np.where(by_slowest, 2.0, 1.0)[begun]
         state.wealth[crossed] = 0.0
-        state.evident[crossed] = 1.0
-        best = state.climb.argmax(axis=1)
-        state.lead[:] = best
-        state.evident[state.climb.max(axis=1) < RECOVERED_NATS] = 0.0
+        # what the slowest bet remembers of a drift outlives it: it holds an episode only if no other bet began it
+        climb = state.climb.copy()
+        climb[state.evident < 2.0, _SLOWEST] = 0.0
+        state.lead[:] = climb.argmax(axis=1)
+        state.evident[climb.max(axis=1) < RECOVERED_NATS] = 0.0
         return crossed
 
 
@@ -212,7 +219,7 @@ def take_look(
 ) -> None:
     """One look at `counts` [K, B]; the odds were set before these were seen. All other arguments: EvidenceState."""
     if clock[1] >= REFRESH_MINUTES:
-        _learn(recent, clock[1], shares, memory, memory_foreseen)
+        _learn(recent, clock[1], shares, memory, memory_foreseen, climb)
         learning_odds(memory, memory_foreseen, shares, low, high, _FIRST_LEARNING, odds)
         clock[1] = 0.0
     clock[1] += minutes
@@ -233,7 +240,7 @@ def take_look(
             if gain[j] != 0.0:  # where nothing was bet, no start is opened: time alone is no evidence
                 wealth[k, j] = min((wealth[k, j] + minutes) * np.exp(min(gain[j], 500.0)), _LARGEST)
             risen = climb[k, j] + gain[j]
-            if risen > 0.0:
+            if risen > _LEAST_NATS:
                 climb[k, j] = min(risen, MOST_NATS)
                 age[k, j] += minutes
                 for b in range(bins):
@@ -247,12 +254,15 @@ def take_look(
 
 
 @jit
-def _learn(recent: Float64, minutes: float, shares: Float64, memory: Float64, memory_foreseen: Float64) -> None:
-    """Move `recent` [K, B] into the fading counts [K, A, B]."""
+def _learn(
+    recent: Float64, minutes: float, shares: Float64, memory: Float64, memory_foreseen: Float64, climb: Float64
+) -> None:
+    """Move `recent` [K, B] into the fading counts [K, A, B]; what a learning bet climbed fades as its memory does."""
     for k in range(recent.shape[0]):
         total = recent[k].sum()
         for a in range(len(MEMORY_MINUTES)):
             kept = np.exp(-minutes / MEMORY_MINUTES[a])
+            climb[k, _FIRST_LEARNING + a] *= kept
             for b in range(recent.shape[1]):
                 memory[k, a, b] = kept * memory[k, a, b] + recent[k, b]
                 memory_foreseen[k, a, b] = kept * memory_foreseen[k, a, b] + total * shares[k, b]

@@ -16,6 +16,7 @@ import copy
 import importlib
 import math
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ SMALLEST_DELTA: Final = 1e-300
 MONTH_S: Final = 60.0 * MINUTES_A_MONTH
 PSI_RULE: Final = 0.2
 PSI_WINDOW_MINUTES: Final = 5
+_PART_ROWS: Final = 200_000
 KSWIN_BLOCK_ROWS: Final = 20_000
 ADWIN_WARM_ROWS: Final = 300_000
 
@@ -108,27 +110,35 @@ def time_statistic(
 # ---------------------------------------------------------------------------------------------------------- ADWIN
 
 
-def adwin_alarms(rows: Float64, delta: float, most: int = sys.maxsize) -> int:
-    """How often river's ADWIN alarms; not counted further than `most`."""
+def adwin_alarms(parts: Iterable[Float64], delta: float, most: int = sys.maxsize) -> int:
+    """How often river's ADWIN alarms on rows that come in parts; not counted further than `most`."""
     detector = _river().ADWIN(delta=delta)
     alarms = 0
-    for value in rows.tolist():
-        detector.update(value)
-        alarms += detector.drift_detected
+    for rows in parts:
+        for value in rows.tolist():
+            detector.update(value)
+            alarms += detector.drift_detected
         if alarms >= most:
             break
     return alarms
 
 
+def _parts(stream: Stream, seed: int, rows: int) -> Iterator[Float64]:
+    """The same rows for the same seed, some at a time."""
+    rng = np.random.default_rng(seed)
+    for first in range(0, rows, _PART_ROWS):
+        yield stream.rows(rng, first, min(_PART_ROWS, rows - first))
+
+
 def time_adwin(stream: Stream, months: float, shifts: tuple[float, ...], effort: Effort, seed: int) -> PeerDelay:
     """Calibrate river's ADWIN and time it; where it still alarms at the smallest δ there is, no setting will do."""
     rng = np.random.default_rng(seed)
-    rows = stream.rows(rng, 0, effort.adwin_rows)
-    published = adwin_alarms(rows, PUBLISHED_ADWIN_DELTA) / (len(rows) / stream.rows_per_second / DAY_S)
-    day = round(DAY_S * stream.rows_per_second)
-    if stream.cycle and adwin_alarms(stream.rows(rng, 0, day), SMALLEST_DELTA, 1):
-        return PeerDelay("ADWIN", stream.name, None, dict.fromkeys(shifts, math.inf), published)
-    rates = [max(adwin_alarms(rows, delta), 1) / len(rows) for delta in ADWIN_DELTAS]
+    rows, day = effort.adwin_rows, round(DAY_S * stream.rows_per_second)
+    published = adwin_alarms(_parts(stream, seed, rows), PUBLISHED_ADWIN_DELTA)
+    published_a_day = published / (rows / stream.rows_per_second / DAY_S)
+    if stream.cycle and adwin_alarms(_parts(stream, seed, day), SMALLEST_DELTA, 1):
+        return PeerDelay("ADWIN", stream.name, None, dict.fromkeys(shifts, math.inf), published_a_day)
+    rates = [max(adwin_alarms(_parts(stream, seed, rows), delta), 1) / rows for delta in ADWIN_DELTAS]
     slope, start = np.polyfit(np.log(ADWIN_DELTAS), np.log(rates), 1)
     budget = 1.0 / (months * MONTH_S * stream.rows_per_second)
     delta = float(np.exp((math.log(budget) - start) / slope))
@@ -148,7 +158,7 @@ def time_adwin(stream: Stream, months: float, shifts: tuple[float, ...], effort:
                     delays[-1] = (number + 1) / stream.rows_per_second
                     break
         medians[shift] = float(np.median(delays))
-    return PeerDelay("ADWIN", stream.name, delta, medians, published)
+    return PeerDelay("ADWIN", stream.name, delta, medians, published_a_day)
 
 
 def _river() -> Any:

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ Progress = Callable[[float, str], None]
 TARGET_SHIFT: Final = 0.25
 TARGET_DELAY_S: Final = 600.0
 TARGET_PAGES: Final = 1.0
+MINUTE_DRIFT: Final = f"mean of one feature + {TARGET_SHIFT:g} sd"
+"""What is seen with one look a minute, too."""
 DAYS_A_WORLD: Final = 91
 ROWS_PER_SECOND: Final = 100.0
 DAY_SD: Final = 0.01
@@ -184,6 +186,9 @@ def _parts(plan: Plan) -> dict[str, tuple[float, Callable[..., Any], tuple[Any, 
             parts[f"{kind} {number}"] = (cost * share, _stationary, (plan, number, share, kind == "edge"))
     for drift in DRIFTS:
         parts[f"drift {drift.name}"] = (plan.runs / 40, _delay, (plan.seed, drift, plan.runs))
+        if drift.name == MINUTE_DRIFT:
+            name = f"looked at once a minute: {drift.name}"
+            parts[f"drift {name}"] = (plan.runs / 40, _delay, (plan.seed, replace(drift, name=name), plan.runs, 60.0))
     parts["labels"] = (plan.runs / 20, label_delays, (plan.seed, plan.runs))
     if plan.peers:
         months = len(worlds.SERIES) + 1
@@ -201,8 +206,8 @@ def _stationary(plan: Plan, number: int, days: int, edge: bool) -> Stationary:
     return stationary(World(seed, day_sd=DAY_SD, look_seconds=plan.look_seconds, edge=edge), days)
 
 
-def _delay(seed: int, drift: Drift, runs: int) -> Delay:
-    world = World(seed + 11, day_sd=DAY_SD)
+def _delay(seed: int, drift: Drift, runs: int, look_seconds: float = LOOK_SECONDS) -> Delay:
+    world = World(seed + 11, day_sd=DAY_SD, look_seconds=look_seconds)
     return delays(world, drift, runs, rows_per_second=ROWS_PER_SECOND, limit_s=TARGET_DELAY_S)
 
 

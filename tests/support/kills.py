@@ -63,6 +63,8 @@ class Tally:
     missing: int = 0
     labels: int = 0
     labels_missing: int = 0
+    late_labels: int = 0
+    """Logged in one life, acknowledged after its count: what a count that forgets would call missing."""
     retries: int = 0
     failed_starts: int = 0
     """Lives in which Triton itself ended before it was ready; the supervisor, too, starts it again."""
@@ -236,6 +238,7 @@ class Ledger:
 
     def check(self, answers: dict[int, Answer], labels: set[tuple[int, ...]], tally: Tally) -> None:
         logged: dict[int, tuple[Answer, int]] = self._recent
+        before = frozenset(self._labels)
         for name in writers(self._log):
             for frame, position in read(self._log / name, self._positions.get(name)):
                 self._positions[name] = position
@@ -251,6 +254,7 @@ class Ledger:
             elif seen[1] == 0:
                 tally.only_as_repeat += 1
         tally.labels_missing += len(labels - self._labels)
+        tally.late_labels += len(labels & before)
         # a caller may look at its reply after the count of the life in which it came: what is left over stays
         self._labels -= labels
         tally.acknowledged += len(answers)
