@@ -1,9 +1,23 @@
 """The process beside Triton that tails the decision log: exact counts, drift, evidence, quality, metrics.
 
-reference    what a release carries about its own inputs, scores and decisions; counting rows against it
-binning      how a reference is made from rows
-statistics   effect sizes as functions of counts, with their distributions under no drift
-evidence     when the counts say that something moved, at a stated rate of false pages
-alerts       evidence AND effect: what is told to people
-quality      missing values, calibration, performance before and after labels
+Statistics, pure functions over counts
+    bins, reference   what a release carries about its own inputs, scores and decisions; counting rows against it
+    binning           how a reference is made from rows
+    statistics        effect sizes, with their distributions where nothing moved
+    null_set          what is not drift: hour of the week, days that differ, a finite reference, the tolerance
+    betting           bets against it at a fair price
+    evidence          e-detectors: when the counts say that something moved, at a stated rate of false pages
+    alerts, monitor   evidence AND size: what is told to people; one release under watch
+    quality           missing values, calibration, performance before and after labels
+
+Measured by simulation (`fraudctl drift simulate`)
+    worlds, simulation, drifts   streams and what is injected into them
+    peers, peer_delays           river's detectors at the same rate of false alarms
+    study                        all of it, and the targets
+
+The report (`fraudctl drift report`)
+    history, findings            a log, minute by minute; what it amounts to
+    charts, report*              inline SVG; one HTML file
+
+The process: the modules that `service` and `__main__` put together.
 """
