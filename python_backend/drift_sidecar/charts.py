@@ -14,7 +14,7 @@ import numpy as np
 from drift_sidecar.reference import Float64
 
 DAY_US: Final = 86_400_000_000
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 12.0, 10.0, 34.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 20.0, 10.0, 34.0
 
 
 @dataclass(frozen=True)
@@ -202,5 +202,5 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 
 def _svg(width: float, height: float, inside: str, title: str) -> str:
-    size = f'viewBox="0 0 {width:g} {height:g}"'
-    return f'<svg {size} role="img" aria-label="{escape(title)}" style="max-width:{width:g}px">{inside}</svg>'
+    size = f'viewBox="0 0 {width:g} {height:g}" style="max-width:{width:g}px;min-width:{0.65 * width:g}px"'
+    return f'<svg {size} role="img" aria-label="{escape(title)}">{inside}</svg>'

@@ -1,5 +1,4 @@
-"""When the counts say that something moved: evidence that may be looked at at any time, at a stated rate of false
-pages.
+"""When the counts say that something moved: evidence to be looked at at any time, at a stated rate of false pages.
 
 Each series k (a feature, the score, the decision) has an e-detector of the Shiryaev–Roberts kind (Shin, Ramdas,
 Rinaldo, "E-detectors: a nonparametric framework for sequential change detection", 2023): for each bet j
@@ -19,7 +18,7 @@ Beside V runs, per bet, the log likelihood ratio since it last was at or below 0
 1954). Where it began is the estimate of when the change began, the rows since then are what its size is taken from, and
 when it is all but gone again, the change is over.
 
-Cost: some 15 µs a look for 19 series, and a table of odds for each hour of the week that is met.
+Cost: some 20 µs a look for 19 series, and a table of odds for each hour of the week that is met.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ that hour of the week. Within the set the shares may move as they like, from row
 Hour of the week: what a feature does in one hour is estimated from that hour's rows and, as far as the hours of the
 reference differ no more than chance allows, from all others (empirical Bayes; Robbins, 1956): the Dirichlet prior of an
 hour of the week is centred at that hour of the day, on working days or on weekends, and the prior of that at the whole
-reference, each with the concentration that the differences show. A flag that follows the
-clock gets its own hour's rows alone, a feature that does not gets all rows, and an hour that the reference never saw
-gets a band that forbids nothing to a feature which follows the clock.
+reference, each with the concentration that the differences show. A flag that follows the clock gets its own hour's rows
+alone, a feature that does not gets all rows, and in an hour of the day that the reference never saw nothing is
+forbidden.
 """
 
 from __future__ import annotations

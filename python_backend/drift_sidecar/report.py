@@ -13,7 +13,7 @@ from drift_sidecar.findings import Moved
 from drift_sidecar.history import History
 from drift_sidecar.quality import data_quality
 from drift_sidecar.report_figures import decisions, evidence, heat, histograms, scores
-from drift_sidecar.report_text import largest_change, mean_change, moment, percent, table, tag
+from drift_sidecar.report_text import largest_change, mean_change, moment, percent, short_moment, table, tag
 from drift_sidecar.statistics import Effect
 from fraud_scoring import wire
 from fraud_scoring.releases import release_name
@@ -115,9 +115,9 @@ def _moved_table(history: History, changes: tuple[Moved, ...]) -> str:
         [
             f'<b title="{escape(one.reason)}">{escape(one.name)}</b>',
             tag(one.state),
-            moment(one.since_us),
-            moment(one.paged_us),
-            "still" if one.until_us is None else moment(one.until_us),
+            short_moment(one.since_us),
+            short_moment(one.paged_us),
+            "still" if one.until_us is None else short_moment(one.until_us),
             largest_change(history, one),
             mean_change(one),
             f"{one.effect.psi:.3f}",

@@ -55,7 +55,13 @@ def tag(state: State) -> str:
 def percent(share: float | None) -> str:
     if share is None:
         return "–"
-    return f"{share:.2%}" if share < 0.1 else f"{share:.1%}"
+    if share < 5e-5:
+        return "0"
+    return f"{share:.2%}" if share < 0.0995 else f"{share:.1%}"
+
+
+def short_moment(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us / 1e6, timezone.utc).strftime("%d %b %H:%M")
 
 
 def moment(at_us: int) -> str:
