@@ -31,20 +31,21 @@ _LABEL_BYTES: Final = 8 * len(wire.LABEL_COLUMNS)
 
 
 class Shape(NamedTuple):
-    """Rows, transaction columns and features of one frame."""
+    """Rows, transaction columns and features of one frame, and whether it tells of requests that failed."""
 
     rows: int
     columns: int
     features: int
+    tells_failed: bool
 
 
 @dataclass(frozen=True)
 class Batch:
     """Decisions of one width from many frames; `decisions` holds all their rows, frame after frame.
 
-    `written_at_us`, `rows`, `refused` int64 [K] and `stage_us` int64 [K, 4] say for each frame when it was written, how
-    many rows it brought, how many requests had been refused before it, and how long its stages took. (The `stage_us` of
-    `decisions` is the sum over the frames.)
+    `written_at_us`, `rows`, `refused`, `failed` int64 [K] and `stage_us` int64 [K, 4] say for each frame when it was
+    written, how many rows it brought, how many requests had been refused and had failed before it, and how long its
+    stages took. (The `stage_us` of `decisions` is the sum over the frames.)
     """
 
     decisions: Decisions
@@ -54,6 +55,7 @@ class Batch:
     rows: Int64
     stage_us: Int64
     refused: Int64
+    failed: Int64
 
     def __len__(self) -> int:
         return len(self.decisions)
@@ -72,13 +74,14 @@ class Batch:
 def shape_of(frame: Frame) -> Shape:
     """The shape of a frame of decisions; LogDamaged if its length is not what it says."""
     try:
-        shape = Shape(*_SHAPE.unpack_from(frame.payload))
+        rows, columns, features = _SHAPE.unpack_from(frame.payload)
     except struct.error:
         raise LogDamaged(f"the payload of frame {frame.sequence} cannot be read") from None
-    width = 8 * shape.columns + 8 + 4 * shape.features + 4 + 4 * wire.VERDICT_WIDTH + 1
-    if len(frame.payload) != _SHAPE.size + 4 + 4 * len(STAGES) + shape.rows * width:
-        raise LogDamaged(f"frame {frame.sequence} of {shape.rows} rows is {len(frame.payload)} bytes long")
-    return shape
+    width = 8 * columns + 8 + 4 * features + 4 + 4 * wire.VERDICT_WIDTH + 1
+    behind = len(frame.payload) - (_SHAPE.size + 4 + 4 * len(STAGES) + rows * width)
+    if behind not in (0, 4):
+        raise LogDamaged(f"frame {frame.sequence} of {rows} rows is {len(frame.payload)} bytes long")
+    return Shape(rows, columns, features, tells_failed=behind > 0)
 
 
 def join(frames: Sequence[tuple[Shape, Frame]], id_column: int) -> list[Batch]:
@@ -88,14 +91,14 @@ def join(frames: Sequence[tuple[Shape, Frame]], id_column: int) -> list[Batch]:
         by_shape.setdefault(shape, []).append(frame)
     by_width: dict[tuple[int, int], list[Batch]] = {}
     for shape, alike in by_shape.items():
-        by_width.setdefault(shape[1:], []).append(_join_alike(shape, alike, id_column))
+        by_width.setdefault((shape.columns, shape.features), []).append(_join_alike(shape, alike, id_column))
     return [parts[0] if len(parts) == 1 else _concatenate(parts) for parts in by_width.values()]
 
 
 @lru_cache(maxsize=4096)
 def _layout(shape: Shape) -> np.dtype[Any]:
     """The payload of a frame, to the byte: what `Decisions.payload` writes."""
-    n, columns, features = shape
+    n, columns, features, tells_failed = shape
     return np.dtype(
         [
             ("rows", "<u4"),
@@ -109,6 +112,7 @@ def _layout(shape: Shape) -> np.dtype[Any]:
             ("score", "<f4", (n,)),
             ("verdict", "<i4", (n, wire.VERDICT_WIDTH)),
             ("repeat", "?", (n,)),
+            *([("failed", "<u4")] if tells_failed else []),
         ]
     )
 
@@ -117,6 +121,7 @@ def _join_alike(shape: Shape, frames: Sequence[Frame], id_column: int) -> Batch:
     """A batch of frames of one shape."""
     many = np.frombuffer(b"".join([frame.payload for frame in frames]), _layout(shape))
     stage_us = many["stage_us"].astype(np.int64)
+    failed = many["failed"].astype(np.int64) if shape.tells_failed else np.zeros(len(frames), np.int64)
 
     def rows(name: str, *width: int) -> Any:
         # a copy in one piece: the views are as far apart as a frame is long
@@ -132,12 +137,14 @@ def _join_alike(shape: Shape, frames: Sequence[Frame], id_column: int) -> Batch:
             deadline_left_us=rows("deadline_left_us"),
             stage_us=stage_us.sum(axis=0),
             refused=int(many["refused"].sum(dtype=np.int64)),
+            failed=int(failed.sum()),
         ),
         id_column=id_column,
         written_at_us=np.array([frame.written_at_us for frame in frames], np.int64),
         rows=np.full(len(frames), shape.rows, np.int64),
         stage_us=stage_us,
         refused=many["refused"].astype(np.int64),
+        failed=failed,
     )
 
 
@@ -154,12 +161,14 @@ def _concatenate(parts: Sequence[Batch]) -> Batch:
             deadline_left_us=np.concatenate([one.deadline_left_us for one in decisions]),
             stage_us=np.sum([one.stage_us for one in decisions], axis=0),
             refused=sum(one.refused for one in decisions),
+            failed=sum(one.failed for one in decisions),
         ),
         id_column=parts[0].id_column,
         written_at_us=np.concatenate([part.written_at_us for part in parts]),
         rows=np.concatenate([part.rows for part in parts]),
         stage_us=np.concatenate([part.stage_us for part in parts]),
         refused=np.concatenate([part.refused for part in parts]),
+        failed=np.concatenate([part.failed for part in parts]),
     )
 
 

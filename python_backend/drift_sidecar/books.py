@@ -34,6 +34,7 @@ MEANING: Final = zlib.crc32(
         [
             (traffic.FRONT_DOOR_US, traffic.STAGE_US, traffic.DEADLINE_LEFT_US, traffic.SCORE_MILLIONTHS, STAGES),
             (list(wire.Decision), list(wire.Source), OUTCOMES, OWN_BINS, SUMS),
+            list(traffic.FLOW_WIDTHS.items()),
         ]
     ).encode()
 )
@@ -115,10 +116,10 @@ class Books:
 
     def _count(self, batch: Batch, now_minute: int) -> None:
         """Count one batch of decisions."""
-        if not len(batch):
-            return
         groups = Minutes.of(batch)
         self.counters.add(FLOW, groups.minutes, traffic.count_flow(batch, groups), now_minute)
+        if not len(batch):
+            return
         self.outcomes.add_decisions(batch, groups)
         new = ~batch.decisions.repeat
         releases, minute = batch.decisions.verdict[new, 4], groups.minutes[groups.row[new]]

@@ -58,7 +58,7 @@ def exposition(picture: Callable[[], Picture], clock: Callable[[], float]) -> by
 
 
 def _traffic(picture: Picture) -> Iterator[Metric]:
-    """Volume, refusals and times."""
+    """Volume, refusals, failures and times."""
     flow = picture.flow
     answers = CounterMetricFamily(
         "fraud_transactions",
@@ -73,6 +73,11 @@ def _traffic(picture: Picture) -> Iterator[Metric]:
     for name, text, part in (
         ("fraud_repeats", "Answers that were given again, as they were recorded.", traffic.REPEATS),
         ("fraud_refused_requests", "Requests that broke a rule.", traffic.REFUSED),
+        (
+            "fraud_failed_requests",
+            "Requests that the front door answered with an error that was not the caller's.",
+            traffic.FAILED,
+        ),
         (
             "fraud_gap_answers",
             "Answers of the last resort, given while the log could not be written.",

@@ -98,6 +98,7 @@ def _summary(picture: Picture) -> dict[str, Any]:
             "transactions": int(traffic.ANSWERS.of(flow)[0]),
             "repeats": int(traffic.REPEATS.of(flow)[0]),
             "refused_requests": int(traffic.REFUSED.of(flow)[0]),
+            "failed_requests": int(traffic.FAILED.of(flow)[0]),
             "gap_answers": int(traffic.GAP_ANSWERS.of(flow)[0]),
             "labels_fraud": int(traffic.LABELS.of(flow)[1]),
             "labels_legitimate": int(traffic.LABELS.of(flow)[0]),

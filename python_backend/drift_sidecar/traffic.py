@@ -1,6 +1,6 @@
 """What is counted of the traffic itself, without any reference: two int64 vectors per minute.
 
-flow   of everything: answers, repeats, refusals, gaps, labels, and histograms of times
+flow   of everything: answers, repeats, refusals, failures, gaps, labels, and histograms of times
 mix    of one release: decisions by source, and a histogram of scores
 
 Everything is an integer (times in microseconds, scores in millionths), so that counts and sums add exactly.
@@ -53,8 +53,20 @@ def _histogram(bounds: tuple[int, ...]) -> int:
     return len(bounds) + 2
 
 
-ANSWERS, REPEATS, REFUSED, GAP_ANSWERS, LABELS, LATE, FRONT_DOOR, DEADLINE_LEFT, *STAGE = _parts(
-    *(1, 1, 1, 1, 2, 1, _histogram(FRONT_DOOR_US), _histogram(DEADLINE_LEFT_US), *[_histogram(STAGE_US)] * len(STAGES))
+FLOW_WIDTHS: Final = {
+    "answers": 1,
+    "repeats": 1,
+    "refused": 1,
+    "failed": 1,
+    "gap answers": 1,
+    "labels": 2,
+    "late": 1,
+    "front door": _histogram(FRONT_DOOR_US),
+    "deadline left": _histogram(DEADLINE_LEFT_US),
+    **{f"stage {stage}": _histogram(STAGE_US) for stage in STAGES},
+}
+ANSWERS, REPEATS, REFUSED, FAILED, GAP_ANSWERS, LABELS, LATE, FRONT_DOOR, DEADLINE_LEFT, *STAGE = _parts(
+    *FLOW_WIDTHS.values()
 )
 """Parts of the flow vector. `ANSWERS` are given for the first time; `LABELS` are legitimate, fraud."""
 FLOW_WIDTH: Final = STAGE[-1].stop
@@ -90,11 +102,13 @@ def count_flow(batch: Batch, groups: Minutes) -> Int64:
     out[:, ANSWERS.start] = np.bincount(groups.row[~repeat], minlength=n)
     out[:, REPEATS.start] = np.bincount(groups.row[repeat], minlength=n)
     np.add.at(out[:, REFUSED.start], groups.frame, batch.refused)
+    np.add.at(out[:, FAILED.start], groups.frame, batch.failed)
     out[:, LATE.start] = np.bincount(groups.row[decisions.deadline_left_us < 0], minlength=n)
     _add_histogram(FRONT_DOOR.of(out), FRONT_DOOR_US, batch.stage_us.sum(axis=1), groups.frame, batch.rows)
     _add_histogram(DEADLINE_LEFT.of(out), DEADLINE_LEFT_US, decisions.deadline_left_us, groups.row)
     for stage, part in enumerate(STAGE):
-        _add_histogram(part.of(out), STAGE_US, batch.stage_us[:, stage], groups.frame)
+        # a frame without rows tells of no batch that went through the stages
+        _add_histogram(part.of(out), STAGE_US, batch.stage_us[:, stage], groups.frame, np.minimum(batch.rows, 1))
     return out
 
 

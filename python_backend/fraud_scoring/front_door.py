@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,9 @@ class Request:
 
 Reply = Answers | FraudError
 """What a request gets: its own answers, or its own error."""
+
+TELL_AFTER_US: Final = 1_000_000
+"""Refusals and failures wait so long for a frame of answers to carry them; then a frame without rows does."""
 
 
 class AnswerLog(Protocol):
@@ -75,11 +79,27 @@ class FrontDoor:
         self._log = log
         self._last_resort = last_resort
         self._rules = RowRules(schema)
-        self._refused = 0
+        self._refused = self._failed = 0
+        self._logged_at_us = now_us()
         self._marks: list[int] = []
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        """One reply per request, in their order."""
+        """One reply per request, in their order. Those without an answer are counted, and the log tells how many."""
+        try:
+            replies = self._answer(requests)
+        except Exception:
+            self._failed += len(requests)
+            raise
+        for reply in replies:
+            if isinstance(reply, InvalidInput):
+                self._refused += 1
+            elif isinstance(reply, FraudError):
+                self._failed += 1
+        if self._refused or self._failed:
+            self._tell()
+        return replies
+
+    def _answer(self, requests: Sequence[Request]) -> list[Reply]:
         self._marks = [time.perf_counter_ns()]
         replies: list[Reply | None] = [None] * len(requests)
         to_score: list[int] = []
@@ -98,7 +118,6 @@ class FrontDoor:
                 replies[i] = reply
         for i, reply in self._checked(requests, to_score, self._score):
             replies[i] = reply
-        self._refused += sum(isinstance(reply, InvalidInput) for reply in replies)
         return [reply for reply in replies if reply is not None]
 
     def _checked(
@@ -215,9 +234,23 @@ class FrontDoor:
             deadline_left_us=np.repeat(deadlines, [len(request.rows) for request in requests]) - elapsed_us,
             stage_us=np.diff(np.array(marks, np.int64)) // 1000,
             refused=self._refused,
+            failed=self._failed,
         )
+        self._append(content)
+
+    def _append(self, content: Decisions) -> None:
+        """Log a frame, which tells of all that was refused or failed before it."""
+        assert self._log is not None
         self._log.append(content)
-        self._refused = 0
+        self._refused = self._failed = 0
+        self._logged_at_us = self._now_us()
+
+    def _tell(self) -> None:
+        """Log what was refused or failed where no frame of answers has come by to carry it."""
+        waited = abs(self._now_us() - self._logged_at_us) >= TELL_AFTER_US  # either way: clocks are set back, too
+        if self._log is not None and waited:
+            with suppress(LogUnavailable):  # the next frame tells it
+                self._append(Decisions.none(self._schema.width, self._refused, self._failed))
 
     def _write_each(
         self,

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from fraud_client import Accepted, FraudClient, FraudClientError, Scored, Unavailable
+from fraud_scoring.decision_log import Decisions, read
 from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.releases import DECISION_FILE, GOLDEN_FILE, MANIFEST_FILE, ROUTES_FILE, ensemble_name, part_name
 from fraud_scoring.stores import open_store
@@ -406,6 +407,8 @@ class TestFullDisks:
             client.score_rows(rows)
             assert client.label_rows(np.array([[rows[0, 0], 1, rows[0, 1]]])).tolist() == [Accepted.APPLIED]
             assert len(server.said.lines) == 1, "the server was not restarted for it"
+            frames = [frame.content() for frame, _ in read(server.home / "log" / "front-door-0")]
+            assert sum(frame.failed for frame in frames if isinstance(frame, Decisions)) == 1
 
 
 def score_until_refused(client: FraudClient, rows: np.ndarray) -> tuple[np.ndarray, Unavailable] | None:

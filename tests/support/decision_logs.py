@@ -36,7 +36,7 @@ class Traffic:
     """Transactions as a release of the default schema sees them: what each call draws follows from the seed.
 
     `shift` moves a feature by so many standard deviations; `missing` is a feature's share of NaN; `fraud` scales how
-    many rows have a high score.
+    many rows have a high score; `failed` requests go before each frame.
     """
 
     rng: np.random.Generator
@@ -46,6 +46,7 @@ class Traffic:
     missing: Mapping[str, float] = field(default_factory=dict)
     fraud: float = 1.0
     repeats: float = 0.0
+    failed: int = 0
     next_id: int = 1
 
     def features(self, n: int, time_us: Int64) -> Float32:
@@ -96,6 +97,7 @@ class Traffic:
             deadline_left_us=80_000 - self.rng.lognormal(9.0, 0.8, n).astype(np.int64),
             stage_us=self.rng.lognormal([4.0, 6.0, 7.5, 7.0], 0.5).astype(np.int64),
             refused=int(self.rng.random() < 0.01),
+            failed=self.failed,
         )
         return replace(made, **changes)  # type: ignore[arg-type]
 

@@ -55,8 +55,9 @@ function showCards(summary) {
     card("Front door p99", plain(summary.p99_ms, 1), "ms", "promised: below 100 ms", summary.p99_ms > 100),
     card("Declined", percent(shares.decline), "", "reviewed " + percent(shares.review) + ", last hour"),
     card("Degraded", percent(summary.degraded_share), "", "answered by a fallback, last hour", summary.degraded_share > 0.01),
-    card("Late", percent(summary.late_share), "", whole(summary.hour.refused_requests) + " refused, last hour",
-      summary.late_share > 0.001),
+    card("Late", percent(summary.late_share), "", "after the caller's deadline, last hour", summary.late_share > 0.001),
+    card("Failed", whole(summary.hour.failed_requests), "requests",
+      whole(summary.hour.refused_requests) + " refused as invalid, last hour", summary.hour.failed_requests > 0),
     card("Labels", whole(summary.hour.labels_fraud + summary.hour.labels_legitimate), "",
       whole(summary.hour.labels_fraud) + " of fraud, last hour"));
 }

@@ -38,7 +38,10 @@ Progress = Callable[[float, str], None]
 
 
 def decisions(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Schema, Decisions]]:
-    """The decisions among `frames`, which begin with a context, each with the schema that names its columns."""
+    """The decisions among `frames`, which begin with a context, each with the schema that names its columns.
+
+    Frames without a row, which only count requests that got no answer, are left out.
+    """
     schema: Schema | None = None
     for frame in frames:
         content = frame.content()
@@ -47,7 +50,8 @@ def decisions(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Schema, Decision
         elif isinstance(content, Decisions):
             if schema is None:
                 raise LogDamaged(f"frame {frame.sequence} has no context before it")
-            yield frame, schema, content
+            if len(content):
+                yield frame, schema, content
 
 
 def table(writer: str, frame: Frame, schema: Schema, content: Decisions) -> dict[str, Any]:

@@ -43,6 +43,8 @@ STAGES: Final = ("check", "recall", "release", "record")
 """Stages of a batch in the front door, in order; their times in microseconds are `Decisions.stage_us`."""
 _BATCH: Final = struct.Struct(f"<IHHI{len(STAGES)}I")
 """rows, columns, features, requests refused since the frame before, time of each stage."""
+_FAILED: Final = struct.Struct("<I")
+"""Requests that failed since the frame before: behind the rows, since frames of older logs end there."""
 
 
 class Kind(IntEnum):
@@ -82,7 +84,7 @@ class Decisions:
     `transaction` int64 [N, C]; `features` float32 [N, F] (F = 0 for a scorecard); `score` float32 [N]; `verdict` int32
     [N, 6] (wire.VERDICT_COLUMNS); `repeat` bool [N]: answered again, from what was recorded; `deadline_left_us` int64
     [N]: what was left of the caller's deadline when the answer was ready; `stage_us` int64 [4]: STAGES; `refused`:
-    requests refused since the frame before.
+    requests refused since the frame before (the caller's mistakes); `failed`: those answered with an error of ours.
     """
 
     transaction: Int64
@@ -93,8 +95,24 @@ class Decisions:
     deadline_left_us: Int64
     stage_us: Int64
     refused: int = 0
+    failed: int = 0
 
     kind = Kind.DECISIONS
+
+    @classmethod
+    def none(cls, columns: int, refused: int, failed: int) -> Decisions:
+        """No answer at all: a frame that only tells of requests that got none."""
+        return cls(
+            transaction=np.empty((0, columns), np.int64),
+            features=np.empty((0, 0), np.float32),
+            score=np.empty(0, np.float32),
+            verdict=np.empty((0, wire.VERDICT_WIDTH), np.int32),
+            repeat=np.empty(0, np.bool_),
+            deadline_left_us=np.empty(0, np.int64),
+            stage_us=np.zeros(len(STAGES), np.int64),
+            refused=refused,
+            failed=failed,
+        )
 
     def __len__(self) -> int:
         return len(self.score)
@@ -111,6 +129,7 @@ class Decisions:
                 np.ascontiguousarray(self.score, np.float32).tobytes(),
                 np.ascontiguousarray(self.verdict, np.int32).tobytes(),
                 np.ascontiguousarray(self.repeat, np.bool_).tobytes(),
+                _FAILED.pack(self.failed),
             )
         )
 
@@ -118,7 +137,8 @@ class Decisions:
     def parse(cls, payload: bytes) -> Decisions:
         n, columns, features, refused, *stages = _BATCH.unpack_from(payload)
         width = 8 * columns + 8 + 4 * features + 4 + 4 * wire.VERDICT_WIDTH + 1
-        if len(payload) != _BATCH.size + n * width:
+        end = _BATCH.size + n * width
+        if len(payload) not in (end, end + _FAILED.size):
             raise LogDamaged(f"a frame of {n} rows is {len(payload)} bytes long")
         at = _BATCH.size
 
@@ -138,6 +158,7 @@ class Decisions:
             repeat=take(np.bool_, n),
             stage_us=np.array(stages, np.int64),
             refused=refused,
+            failed=_FAILED.unpack_from(payload, end)[0] if len(payload) > end else 0,
         )
 
 

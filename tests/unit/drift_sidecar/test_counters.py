@@ -19,7 +19,7 @@ from drift_sidecar.tail import Tail
 from drift_sidecar.traffic import FLOW, mix_series
 from fraud_scoring.decision_log import Context, Decisions, read
 from support.decision_logs import FRONT_DOOR, MINUTE_US, DecisionLog, decision_log, recount, write_reference
-from support.rows import MONDAY_US, SEEDED, Int64
+from support.rows import DEFAULT_SCHEMA, MONDAY_US, SEEDED, Int64
 
 NOW = 10_000_000
 
@@ -178,8 +178,9 @@ def test_counts_do_not_depend_on_how_the_log_was_looked_at(tmp_path: Path, look_
 
 
 def test_the_flow_is_what_a_plain_loop_over_the_frames_finds(tmp_path: Path) -> None:
-    with decision_log(tmp_path / "log", seed=7, repeats=0.1) as log:
+    with decision_log(tmp_path / "log", seed=7, repeats=0.1, failed=2) as log:
         log.write(900, 9)
+        log.writer().append(Decisions.none(DEFAULT_SCHEMA.width, refused=5, failed=11))
         log.gap(23)
         log.label(np.array([1, 2, 3]), np.array([True, False, False]))
         flow = books_of(log, tmp_path).counters.total(FLOW)
@@ -190,7 +191,8 @@ def test_the_flow_is_what_a_plain_loop_over_the_frames_finds(tmp_path: Path) -> 
     repeats = sum(int(content.repeat.sum()) for content in decisions)
     assert traffic.ANSWERS.of(flow)[0] == rows - repeats
     assert traffic.REPEATS.of(flow)[0] == repeats
-    assert traffic.REFUSED.of(flow)[0] == sum(content.refused for content in decisions)
+    assert traffic.REFUSED.of(flow)[0] == sum(content.refused for content in decisions) >= 5
+    assert traffic.FAILED.of(flow)[0] == sum(content.failed for content in decisions) == 211
     assert traffic.GAP_ANSWERS.of(flow)[0] == 23
     assert traffic.LABELS.of(flow).tolist() == [2, 1]
     assert traffic.LATE.of(flow)[0] == sum(int((content.deadline_left_us < 0).sum()) for content in decisions)
@@ -201,7 +203,7 @@ def test_the_flow_is_what_a_plain_loop_over_the_frames_finds(tmp_path: Path) -> 
     assert front_door[: traffic.FRONT_DOOR_US.index(5_000) + 1].sum() == within
     for stage, part in enumerate(traffic.STAGE):
         assert part.of(flow)[-1] == sum(int(content.stage_us[stage]) for content in decisions)
-        assert part.of(flow)[:-1].sum() == len(decisions)
+        assert part.of(flow)[:-1].sum() == sum(1 for content in decisions if len(content)) == 100
 
 
 def test_scores_fall_into_the_buckets_that_prometheus_will_show(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def batch(minute: int, *decided: tuple[int, float, int], source: int = 0, releas
         rows=np.array([n], np.int64),
         stage_us=np.zeros((1, 4), np.int64),
         refused=np.zeros(1, np.int64),
+        failed=np.zeros(1, np.int64),
     )
     return made, Minutes.of(made)
 

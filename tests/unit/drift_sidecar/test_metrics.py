@@ -19,6 +19,7 @@ CONTRACT = {
     "fraud_transactions": ("counter", {"release", "decision", "source"}),
     "fraud_repeats": ("counter", set()),
     "fraud_refused_requests": ("counter", set()),
+    "fraud_failed_requests": ("counter", set()),
     "fraud_gap_answers": ("counter", set()),
     "fraud_labels": ("counter", {"is_fraud"}),
     "fraud_front_door_seconds": ("histogram", set()),

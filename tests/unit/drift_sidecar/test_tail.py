@@ -99,7 +99,8 @@ def test_joined_frames_hold_what_each_frame_holds(log: DecisionLog) -> None:
         assert getattr(batch.decisions, name)[order].tobytes() == expected.tobytes(), name
     assert sorted(batch.written_at_us.tolist()) == sorted(frame.written_at_us for frame in frames)
     assert np.array_equal(batch.stage_us.sum(axis=0), np.sum([one.stage_us for _, one in parsed], axis=0))
-    assert int(batch.refused.sum()) == sum(one.refused for _, one in parsed)
+    assert int(batch.refused.sum()) == batch.decisions.refused == sum(one.refused for _, one in parsed)
+    assert int(batch.failed.sum()) == batch.decisions.failed == sum(one.failed for _, one in parsed)
     assert int(batch.rows.sum()) == len(batch) == 80
 
 
@@ -113,6 +114,16 @@ def test_frames_of_different_widths_are_batches_of_their_own() -> None:
         frames.append((shape_of(frame), frame))
     widths = {batch.decisions.features.shape[1]: len(batch) for batch in join(frames, 0)}
     assert widths == {17: 5, 0: 2}
+
+
+def test_frames_of_a_log_that_did_not_count_failures_are_joined_with_those_that_do() -> None:
+    traffic = Traffic(np.random.default_rng(1), failed=3)
+    contents = [traffic.decisions(2, MONDAY_US) for _ in range(2)]
+    old, new = contents[0].payload()[:-4], contents[1].payload()
+    frames = [Frame(n, MONDAY_US, NO_HASH, NO_HASH, 0, Kind.DECISIONS, part) for n, part in enumerate((old, new))]
+    (batch,) = join([(shape_of(frame), frame) for frame in frames], 0)
+    assert batch.failed.tolist() == [0, 3]
+    assert batch.decisions.score.tobytes() == b"".join(one.score.tobytes() for one in contents)
 
 
 def test_a_frame_whose_length_is_not_what_it_says_is_damage() -> None:

@@ -7,6 +7,7 @@ import json
 import struct
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ def decisions(draw: st.DrawFn) -> Decisions:
         deadline_left_us=draw(stn.arrays(np.int64, (n,))),
         stage_us=draw(stn.arrays(np.int64, (4,), elements=st.integers(0, 2**32 - 1))),
         refused=draw(st.integers(0, 2**32 - 1)),
+        failed=draw(st.integers(0, 2**32 - 1)),
     )
 
 
@@ -94,11 +96,22 @@ def test_a_frame_lies_on_the_disk_as_documented(content: Content) -> None:
 
 
 @pytest.mark.parametrize(("rows", "features"), [(1, 15), (64, 15), (7, 0)])
-def test_a_row_costs_what_its_numbers_cost_and_a_frame_92_bytes_more(rows: int, features: int) -> None:
+def test_a_row_costs_what_its_numbers_cost_and_a_frame_96_bytes_more(rows: int, features: int) -> None:
     made = Traffic(np.random.default_rng(1)).decisions(rows, MONDAY_US)
     made = Decisions(**{**vars(made), "features": np.zeros((rows, features), np.float32)})
     frame, _ = encode(made, 0, 0, NO_HASH)
-    assert len(frame) == 64 + 28 + rows * (8 * 5 + 8 + 4 * features + 4 + 4 * 6 + 1)
+    assert len(frame) == 64 + 28 + rows * (8 * 5 + 8 + 4 * features + 4 + 4 * 6 + 1) + 4
+
+
+@given(decisions())
+@SEEDED
+def test_a_frame_of_a_log_that_did_not_count_failures_can_still_be_read(content: Decisions) -> None:
+    assert same(Decisions.parse(content.payload()[:-4]), replace(content, failed=0))
+
+
+def test_a_frame_may_hold_no_answer_and_tell_of_requests_that_got_none() -> None:
+    found = Decisions.parse(Decisions.none(5, refused=3, failed=2).payload())
+    assert (len(found), found.transaction.shape, found.refused, found.failed) == (0, (0, 5), 3, 2)
 
 
 def test_numbers_in_any_memory_order_and_width_are_written_as_documented() -> None:

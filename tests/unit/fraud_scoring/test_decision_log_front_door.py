@@ -79,8 +79,9 @@ class House:
         self.store.steps = self.steps
         self.features = 3
         self.failure: Exception | None = None
+        self.clock = Clock()
         self.door = FrontDoor(
-            DEFAULT_SCHEMA, self.store, self._release, now_us=Clock(), log=self.log, last_resort=scorecard
+            DEFAULT_SCHEMA, self.store, self._release, now_us=self.clock, log=self.log, last_resort=scorecard
         )
 
     def _release(self, rows: Int64) -> Answers:
@@ -154,12 +155,58 @@ def test_dry_runs_and_refused_rows_are_not_logged_and_the_refused_are_counted(ho
     assert [frame.refused for frame in house.log.frames][:2] == [2, 1]
 
 
-def test_an_error_of_the_release_is_logged_by_nobody(house: House) -> None:
+def test_an_error_of_the_release_is_logged_by_nobody_and_counted_by_the_next_frame(house: House) -> None:
     house.failure = ReleaseUnavailable("no answer")
-    (reply,) = house.answer(ask(row(1)))
-    assert isinstance(reply, ReleaseUnavailable)
+    replies = house.answer(ask(row(1)), ask(row(2), row(3)), ask(row(4), parameters=DRY_RUN), ask(row(5, amount=0)))
+    assert [type(reply) for reply in replies] == [ReleaseUnavailable] * 3 + [InvalidInput]
     assert house.log.frames == []
     assert house.log.missed == 0
+    house.failure = None
+    house.answer(ask(row(6)))
+    house.answer(ask(row(7)))
+    assert [(frame.failed, frame.refused) for frame in house.log.frames] == [(3, 1), (0, 0)]
+
+
+class TestWhereNoAnswerFollows:
+    """Requests that got none are told all the same, at most once a second."""
+
+    def test_a_frame_without_rows_tells_of_them(self, house: House) -> None:
+        house.failure = ReleaseUnavailable("no answer")
+        for number in range(50):
+            house.clock.now_us += 100_000
+            house.answer(ask(row(number)), ask(row(1000 + number, amount=0)))
+        assert house.logged() == []
+        assert [frame.failed for frame in house.log.frames] == [10] * 5
+        assert [frame.refused for frame in house.log.frames] == [10] * 5
+
+    def test_a_frame_of_answers_makes_it_wait_again(self, house: House) -> None:
+        for number in range(50):
+            house.clock.now_us += 100_000
+            house.answer(ask(row(number, amount=0)))
+            house.answer(ask(row(number)))
+        assert [(len(frame), frame.refused) for frame in house.log.frames] == [(1, 1)] * 50
+
+    def test_a_clock_that_is_set_back_does_not_silence_them(self, house: House) -> None:
+        house.clock.now_us -= 3_600_000_000
+        house.answer(ask(row(1, amount=0)))
+        assert [frame.refused for frame in house.log.frames] == [1]
+
+    def test_what_nobody_foresaw_counts_as_a_failure_of_the_whole_batch(self, house: House) -> None:
+        house.failure = ZeroDivisionError("nobody foresaw this")
+        with pytest.raises(ZeroDivisionError):
+            house.answer(ask(row(1)), ask(row(2)))
+        house.failure = None
+        house.answer(ask(row(3)))
+        assert [frame.failed for frame in house.log.frames] == [2]
+
+    def test_a_log_that_cannot_be_written_delays_it_and_loses_nothing(self, house: House) -> None:
+        house.log.fails = "append"
+        house.clock.now_us += 2_000_000
+        (reply,) = house.answer(ask(row(1, amount=0)))
+        assert isinstance(reply, InvalidInput)
+        house.log.fails = ""
+        house.answer(ask(row(2, amount=0)))
+        assert [frame.refused for frame in house.log.frames] == [2]
 
 
 class TestRepeats:
