@@ -18,8 +18,8 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
-from drift_sidecar.reference import REFERENCE_FILE
 from fraud_release.errors import ReleaseRefused
+from fraud_scoring.reference import REFERENCE_FILE
 from fraud_scoring.releases import (
     DECISION_FILE,
     GOLDEN_FILE,

@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 import numpy as np
 
-from drift_sidecar.binning import ValidationPart, make_reference
 from fraud_data import Transactions
 from fraud_release.learning import Costs
 from fraud_release.splits import Mask
+from fraud_scoring.binning import ValidationPart, make_reference
 from fraud_scoring.features import Float32
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers

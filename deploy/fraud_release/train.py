@@ -14,7 +14,6 @@ from typing import Any, Final
 import lightgbm
 import numpy as np
 
-from drift_sidecar.reference import REFERENCE_FILE
 from fraud_data import Transactions
 from fraud_data.labels import DEFAULT_LABEL_DAYS, fraud_known_at
 from fraud_release.assembly import next_release, write_release
@@ -37,6 +36,7 @@ from fraud_scoring.decision import DecisionRule
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.features import Float32, replay
 from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.reference import REFERENCE_FILE
 from fraud_scoring.releases import DECISION_FILE, GOLDEN_FILE, MODEL_FILE, SCHEMA_FILE
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers

@@ -81,9 +81,9 @@ def report(
     """
     from drift_sidecar.history import read_history, releases_in
     from drift_sidecar.monitor import DriftMonitor
-    from drift_sidecar.reference import Reference
     from drift_sidecar.report import render, summary
     from fraud_scoring.errors import InvalidInput
+    from fraud_scoring.reference import Reference
     from fraud_scoring.releases import release_name, release_number
 
     log = folder or home / "log"

@@ -1,8 +1,6 @@
 """The process beside Triton that tails the decision log: exact counts, drift, evidence, quality, metrics.
 
-Statistics, pure functions over counts
-    bins, reference   what a release carries about its own inputs, scores and decisions; counting rows against it
-    binning           how a reference is made from rows
+Statistics, pure functions over counts of rows against a release's reference (`fraud_scoring.reference`)
     statistics        effect sizes, with their distributions where nothing moved
     null_set          what is not drift: hour of the week, days that differ, a finite reference, the tolerance
     betting           bets against it at a fair price

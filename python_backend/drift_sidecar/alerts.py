@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from drift_sidecar.evidence import EvidenceDetector
-from drift_sidecar.reference import DECISION_SERIES, SCORE_SERIES, Float64, Reference
 from drift_sidecar.statistics import Effect, degrees, effect, psi, psi_expected, psi_threshold
 from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.reference import DECISION_SERIES, SCORE_SERIES, Float64, Reference
 
 RATE_SD: Final = 3.0
 """A rate is off when it is so many standard deviations of chance from what was foreseen, and by the ratio that

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import stats
 
 from drift_sidecar.null_set import NullSet
-from drift_sidecar.reference import OWN_BINS, Float64, Int64, Reference
+from fraud_scoring.reference import OWN_BINS, Float64, Int64, Reference
 
 TILTS: Final = (0.2, -0.2, 0.6, -0.6)
 """Exponential tilts along the normal score: for a Gaussian feature, a shift of the mean by so many standard

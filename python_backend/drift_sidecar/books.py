@@ -22,12 +22,12 @@ from drift_sidecar.judging import Judge
 from drift_sidecar.ledger import Ledger
 from drift_sidecar.looks import Looks
 from drift_sidecar.outcomes import OUTCOMES, Outcomes, outcome_series
-from drift_sidecar.reference import HOURS, OWN_BINS, SUMS, compared, count_groups, hour_of_week
 from drift_sidecar.settings import SidecarSettings
 from drift_sidecar.tail import Place, Taken
 from drift_sidecar.traffic import FLOW, Minutes, mix_series
 from fraud_scoring import wire
 from fraud_scoring.decision_log import STAGES, Context, Position
+from fraud_scoring.reference import HOURS, OWN_BINS, SUMS, compared, count_groups, hour_of_week
 
 MEANING: Final = zlib.crc32(
     repr(

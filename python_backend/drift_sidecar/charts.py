@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from drift_sidecar.reference import Float64
+from fraud_scoring.reference import Float64
 
 DAY_US: Final = 86_400_000_000
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 20.0, 10.0, 34.0

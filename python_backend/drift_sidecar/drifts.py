@@ -18,8 +18,8 @@ from scipy import stats
 
 from drift_sidecar import worlds
 from drift_sidecar.quality import FRAUD, LABEL_SERIES, UNLABELLED, LabelEvidence, label_threshold
-from drift_sidecar.reference import Float64
 from drift_sidecar.simulation import World
+from fraud_scoring.reference import Float64
 
 NOON: Final = 36
 """Tuesday 12:00: the hour of the week in which drifts are injected."""

@@ -38,8 +38,8 @@ from drift_sidecar.betting import (
     learning_odds,
 )
 from drift_sidecar.null_set import NullSet
-from drift_sidecar.reference import Float64, Int64, Reference
 from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.reference import Float64, Int64, Reference
 
 MINUTES_A_MONTH: Final = 365.2425 / 12 * 24 * 60
 MOST_NATS: Final = 30.0

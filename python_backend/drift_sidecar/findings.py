@@ -10,8 +10,8 @@ import numpy as np
 from drift_sidecar.alerts import State
 from drift_sidecar.history import MINUTE_US, History
 from drift_sidecar.quality import Estimate, estimate
-from drift_sidecar.reference import Float64, Int64
 from drift_sidecar.statistics import Effect
+from fraud_scoring.reference import Float64, Int64
 
 MOST_COLUMNS: Final = 56
 """Columns of the table of shades."""

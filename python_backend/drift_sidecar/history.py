@@ -18,7 +18,10 @@ import numpy.typing as npt
 from drift_sidecar.alerts import Page, State
 from drift_sidecar.monitor import DriftMonitor
 from drift_sidecar.quality import FRAUD, LEGITIMATE, UNLABELLED
-from drift_sidecar.reference import (
+from fraud_scoring import wire
+from fraud_scoring.decision_log import Context, Decisions, Labels, read, writers
+from fraud_scoring.errors import InvalidInput
+from fraud_scoring.reference import (
     SCORE_BOUNDS,
     Float64,
     Int64,
@@ -27,9 +30,6 @@ from drift_sidecar.reference import (
     count_groups,
     hour_of_week,
 )
-from fraud_scoring import wire
-from fraud_scoring.decision_log import Context, Decisions, Labels, read, writers
-from fraud_scoring.errors import InvalidInput
 from fraud_scoring.releases import release_name
 from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from drift_sidecar.batches import Batch
 from drift_sidecar.checkpoint import Changes
-from drift_sidecar.reference import REFERENCE_FILE, Reference, compared
 from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.reference import REFERENCE_FILE, Reference, compared
 from fraud_scoring.releases import ensemble_name, release_name
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from drift_sidecar.alerts import AlertBook, Finding, Materiality, Page
 from drift_sidecar.evidence import EvidenceDetector
 from drift_sidecar.null_set import NullSet, Tolerance, make_null_set
-from drift_sidecar.reference import HOURS, Int64, Reference
 from drift_sidecar.statistics import Effect, effect
 from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.reference import HOURS, Int64, Reference
 
 
 @dataclass(frozen=True)

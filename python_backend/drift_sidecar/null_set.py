@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from drift_sidecar.reference import HOURS, Float64, Int64, Reference
+from fraud_scoring.reference import HOURS, Float64, Int64, Reference
 
 _HOURS_A_DAY = 24
 _DAYS_A_WEEK = 7

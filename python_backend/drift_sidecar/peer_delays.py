@@ -24,9 +24,9 @@ import numpy as np
 
 from drift_sidecar.evidence import MINUTES_A_MONTH
 from drift_sidecar.peers import DAY_S, Kswin, PageHinkley, Stream
-from drift_sidecar.reference import Float64
 from drift_sidecar.statistics import psi
 from fraud_scoring.errors import InvalidInput
+from fraud_scoring.reference import Float64
 
 PUBLISHED_ADWIN_DELTA: Final = 0.002
 ADWIN_DELTAS: Final = (0.3, 0.1, 0.03)

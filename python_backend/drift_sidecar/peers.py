@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from drift_sidecar.betting import jit
-from drift_sidecar.reference import Float64
+from fraud_scoring.reference import Float64
 
 PH_DELTA: Final = 0.005
 PH_ALPHA: Final = 0.9999

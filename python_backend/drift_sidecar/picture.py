@@ -18,10 +18,10 @@ from drift_sidecar.judging import PageRecord, window_effects
 from drift_sidecar.monitor import DriftMonitor
 from drift_sidecar.outcomes import OUTCOME_SHAPE, outcome_series
 from drift_sidecar.quality import calibration_check, estimate, realised
-from drift_sidecar.reference import OWN_BINS, Reference
 from drift_sidecar.statistics import Effect, degrees, psi, psi_expected
 from drift_sidecar.tail import Lag
 from drift_sidecar.traffic import FLOW, FLOW_WIDTH, MIX_WIDTH, mix_series
+from fraud_scoring.reference import OWN_BINS, Reference
 
 WINDOWS: Final = {"5m": 5, "1h": 60, "1d": 1440}
 """Sliding windows in minutes, up to and with the present minute."""

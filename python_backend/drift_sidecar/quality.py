@@ -23,8 +23,8 @@ from scipy import stats
 
 from drift_sidecar.evidence import MINUTES_A_MONTH
 from drift_sidecar.null_set import Tolerance
-from drift_sidecar.reference import OWN_BINS, SUMS, Calibration, Float64, Int64, Reference
 from fraud_scoring import wire
+from fraud_scoring.reference import OWN_BINS, SUMS, Calibration, Float64, Int64, Reference
 
 LEGITIMATE: Final = 0
 FRAUD: Final = 1

@@ -12,8 +12,8 @@ import numpy as np
 from drift_sidecar.alerts import State
 from drift_sidecar.findings import Moved
 from drift_sidecar.history import MINUTE_US, History
-from drift_sidecar.reference import OWN_BINS, BinnedReference
 from fraud_scoring import wire
+from fraud_scoring.reference import OWN_BINS, BinnedReference
 
 
 def bin_labels(series: BinnedReference, *shares: Any) -> tuple[list[str], list[int]]:

@@ -19,7 +19,7 @@ from drift_sidecar.alerts import Page
 from drift_sidecar.betting import TILTS, WEIGHTS, jit, normal_scores
 from drift_sidecar.evidence import LOOK_SECONDS, MINUTES_A_MONTH, take_look
 from drift_sidecar.monitor import DriftMonitor, MonitorSettings
-from drift_sidecar.reference import HOURS, Float64, Reference
+from fraud_scoring.reference import HOURS, Float64, Reference
 
 GUIDE: Final = 256
 """Places of the guide table that leads a uniform number to a Poisson one (Chen and Asau, 1974)."""

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from scipy import special, stats
 
-from drift_sidecar.reference import OWN_BINS, BinnedReference, Float64, Int64
+from fraud_scoring.reference import OWN_BINS, BinnedReference, Float64, Int64
 
 SMOOTHING_ROWS: Final = 1.0
 LEAST_EXPECTED: Final = 5.0

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from drift_sidecar.betting import normal_scores
-from drift_sidecar.reference import (
+from fraud_scoring.reference import (
     DECISIONS,
     HOURS,
     OWN_BINS,

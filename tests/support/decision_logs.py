@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from drift_sidecar.binning import ValidationPart, make_reference
-from drift_sidecar.reference import REFERENCE_FILE
 from fraud_scoring import wire
+from fraud_scoring.binning import ValidationPart, make_reference
 from fraud_scoring.decision_log import STAGES, Context, Decisions, Gap, Labels, LogWriter, Signer
+from fraud_scoring.reference import REFERENCE_FILE
 from fraud_scoring.releases import ensemble_name
 from fraud_scoring.schema import Schema
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock

@@ -15,13 +15,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "fraud_scoring": (),
     "fraud_client": ("fraud_scoring.wire",),
     "fraud_data": ("fraud_scoring",),
-    # and the reference that a release carries for the drift statistics, from the module that defines it
-    "fraud_release": ("fraud_scoring", "fraud_data", "drift_sidecar.reference", "drift_sidecar.binning"),
+    "fraud_release": ("fraud_scoring", "fraud_data"),
     "fraud_server": ("fraud_scoring", "fraud_client", "fraud_release"),
     "fraud_load": ("fraud_scoring", "fraud_client", "fraud_data"),
-    # the log's reader, the schema, and names: nothing that scores, keeps windows or answers
+    # the log's reader, the schema, a release's reference, and names: nothing that scores, keeps windows or answers
     "drift_sidecar": tuple(
-        f"fraud_scoring.{part}" for part in ("decision_log", "schema", "wire", "errors", "releases")
+        f"fraud_scoring.{part}"
+        for part in ("bins", "decision_log", "errors", "reference", "releases", "schema", "wire")
     ),
     "fraudctl": (
         "fraud_scoring",

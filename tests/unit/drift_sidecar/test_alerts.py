@@ -8,8 +8,8 @@ import pytest
 from drift_sidecar import worlds
 from drift_sidecar.alerts import Materiality, Page, State, rate_shift
 from drift_sidecar.monitor import DriftMonitor, MonitorSettings
-from drift_sidecar.reference import Float64, Int64
 from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.reference import Float64, Int64
 
 REFERENCE = worlds.draw_reference(np.random.default_rng(1), 500_000, 0.0)
 NOON = 36

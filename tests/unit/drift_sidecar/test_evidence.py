@@ -9,8 +9,8 @@ from drift_sidecar import worlds
 from drift_sidecar.betting import TILTS
 from drift_sidecar.evidence import MINUTES_A_MONTH, EvidenceDetector, EvidenceState
 from drift_sidecar.null_set import Tolerance, make_null_set
-from drift_sidecar.reference import Float64, Int64
 from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.reference import Float64, Int64
 
 REFERENCE = worlds.draw_reference(np.random.default_rng(1), 500_000, 0.0)
 NULL = make_null_set(REFERENCE, Tolerance())

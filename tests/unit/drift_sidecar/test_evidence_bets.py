@@ -19,7 +19,7 @@ from drift_sidecar.betting import (
     normal_scores,
 )
 from drift_sidecar.null_set import NullSet, Tolerance, make_null_set
-from drift_sidecar.reference import Float64
+from fraud_scoring.reference import Float64
 from support.rows import SEEDED
 
 REFERENCE = worlds.draw_reference(np.random.default_rng(1), 200_000, 0.01)

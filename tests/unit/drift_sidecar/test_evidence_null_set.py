@@ -10,7 +10,7 @@ from scipy import stats
 
 from drift_sidecar import worlds
 from drift_sidecar.null_set import Tolerance, band, day_to_day, hourly_shares, make_null_set
-from drift_sidecar.reference import HOURS, Float64
+from fraud_scoring.reference import HOURS, Float64
 
 ROWS = 300_000
 TOLERANCE = Tolerance()

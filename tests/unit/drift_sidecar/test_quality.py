@@ -22,8 +22,8 @@ from drift_sidecar.quality import (
     realised,
     share,
 )
-from drift_sidecar.reference import SCORE_BOUNDS, Calibration, Int64, count_values
 from fraud_scoring import wire
+from fraud_scoring.reference import SCORE_BOUNDS, Calibration, Int64, count_values
 
 COSTS = {"chargeback_fee_minor": 2000.0, "false_decline_minor": 3000.0, "review_minor": 400.0, "review_miss_share": 0.1}
 REFERENCE = replace(worlds.draw_reference(np.random.default_rng(1), 50_000, 0.0), costs=COSTS)

@@ -16,15 +16,15 @@ import pytest
 from click.testing import CliRunner
 
 from drift_sidecar import charts, findings
-from drift_sidecar.binning import ValidationPart, make_reference
 from drift_sidecar.history import History, read_history, releases_in
 from drift_sidecar.monitor import DriftMonitor
 from drift_sidecar.quality import FRAUD, UNLABELLED
-from drift_sidecar.reference import REFERENCE_FILE, Reference
 from drift_sidecar.report import render, summary
 from fraud_scoring import wire
+from fraud_scoring.binning import ValidationPart, make_reference
 from fraud_scoring.decision_log import Context, Decisions, Labels, LogWriter, Signer
 from fraud_scoring.errors import InvalidInput
+from fraud_scoring.reference import REFERENCE_FILE, Reference
 from fraud_scoring.releases import ensemble_name
 from support.rows import DEFAULT_SCHEMA
 

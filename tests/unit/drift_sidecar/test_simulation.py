@@ -16,9 +16,9 @@ from scipy import stats
 from drift_sidecar import drifts, study, worlds
 from drift_sidecar.drifts import DRIFTS, NOON, Delay, Drift, delays, label_delays, shifted
 from drift_sidecar.peer_delays import PeerDelay
-from drift_sidecar.reference import Float64
 from drift_sidecar.simulation import GUIDE, LONGEST, World, draw, fill_tables, stationary
 from drift_sidecar.study import Duel, Pages, Plan, Study, run_study
+from fraud_scoring.reference import Float64
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.003, 0.7, 12.0, 180.0, 299.0, 4000.0])

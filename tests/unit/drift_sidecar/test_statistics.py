@@ -10,8 +10,8 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from drift_sidecar import statistics
-from drift_sidecar.reference import BinnedReference
 from drift_sidecar.worlds import gaussian
+from fraud_scoring.reference import BinnedReference
 
 RNG_SEED = 11
 DECILES = np.full(10, 0.1)

@@ -14,8 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drift_sidecar.binning import ValidationPart, make_reference
-from drift_sidecar.reference import (
+from fraud_scoring import wire
+from fraud_scoring.binning import ValidationPart, make_reference
+from fraud_scoring.decision_log import Decisions
+from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.reference import (
     OWN_BINS,
     REFERENCE_FILE,
     SUMS,
@@ -26,9 +29,6 @@ from drift_sidecar.reference import (
     count_values,
     hour_of_week,
 )
-from fraud_scoring import wire
-from fraud_scoring.decision_log import Decisions
-from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.releases import ensemble_name
 from support.rows import DEFAULT_SCHEMA, SEEDED
 
@@ -246,6 +246,20 @@ def test_counts_that_do_not_fit_each_other_are_refused(entry: str) -> None:
     document[entry] = [row[:-1] for row in document[entry]]
     with pytest.raises(InvalidDefinition, match="counts do not fit each other"):
         Reference.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "costs", [{**COSTS, "review_hours": 3.0}, {"review_minor": 400.0}, {"chargeback": 1.0, **COSTS}]
+)
+def test_costs_by_other_names_are_refused_when_a_reference_is_made_and_when_it_is_read(
+    costs: dict[str, float],
+) -> None:
+    (wrong, *_) = sorted(set(costs) ^ set(COSTS))
+    document = {**json.loads(REFERENCE.to_json()), "costs": costs}
+    with pytest.raises(InvalidDefinition, match=f"costs: {wrong}.*write chargeback_fee_minor, .*, review_miss_share"):
+        Reference.from_json(json.dumps(document))
+    with pytest.raises(InvalidDefinition, match=wrong):
+        make_reference(7, DEFAULT_SCHEMA, PART, costs)
 
 
 def test_a_release_without_a_reference_is_to_be_trained_again(tmp_path: Path) -> None:

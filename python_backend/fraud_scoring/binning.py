@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from drift_sidecar.reference import (
+from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.reference import (
     DECISIONS,
     HOURS,
     OWN_BINS,
@@ -29,7 +30,6 @@ from drift_sidecar.reference import (
     hour_of_week,
     schema_hash,
 )
-from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema
 
 BINS: Final = 10
@@ -54,7 +54,7 @@ class ValidationPart:
 
 
 def make_reference(release: int, schema: Schema, part: ValidationPart, costs: Mapping[str, float]) -> Reference:
-    """The reference of `part`; InvalidDefinition where a feature has a name that is taken."""
+    """The reference of `part`; InvalidDefinition where a feature has a name that is taken, or a cost is not known."""
     taken = {SCORE_SERIES, "decision"} & set(schema.feature_names)
     if taken:
         raise InvalidDefinition(f"schema {schema.name}: a feature is called {taken.pop()!r}; give it another name")
@@ -91,7 +91,7 @@ def make_reference(release: int, schema: Schema, part: ValidationPart, costs: Ma
         decisions=places[-1],
         by_hour=by_hour,
         by_day=_count(draft, part, day, int(day.max()) + 1),
-    )
+    ).checked()
 
 
 def bin_values(name: str, values: Float32, levels: Float64, most_values: int = MOST_VALUES) -> BinnedReference:

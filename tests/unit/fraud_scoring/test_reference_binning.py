@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drift_sidecar.binning import LEAST_ROWS, MOST_VALUES, ValidationPart, bin_values, make_reference
-from drift_sidecar.reference import SCORE_BOUNDS, hour_of_week
+from fraud_scoring.binning import LEAST_ROWS, MOST_VALUES, ValidationPart, bin_values, make_reference
 from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.reference import SCORE_BOUNDS, hour_of_week
 from support.rows import DEFAULT_SCHEMA
 
 DECILES = np.arange(1, 10) / 10

@@ -25,7 +25,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from drift_sidecar.bins import (
+from fraud_scoring import wire
+from fraud_scoring.bins import (
     DECISION_SERIES,
     DECISIONS,
     HOURS,
@@ -44,12 +45,12 @@ from drift_sidecar.bins import (
     hour_of_week,
     parse_binned,
 )
-from fraud_scoring import wire
 from fraud_scoring.decision_log import Decisions
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.releases import ensemble_name, release_name
 
 __all__ = [
+    "COSTS",
     "DECISIONS",
     "DECISION_SERIES",
     "FORMAT",
@@ -78,6 +79,8 @@ __all__ = [
 REFERENCE_FILE: Final = "reference.json"
 """Lies in the ensemble's folder of a release, hashed in its manifest."""
 FORMAT: Final = 1
+COSTS: Final = ("chargeback_fee_minor", "false_decline_minor", "review_minor", "review_miss_share")
+"""What thresholds are chosen with, in minor units; the last is the share of frauds that a review misses."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,7 @@ class Reference:
     """Days from 1970-01-01 to the first of them."""
     calibration: Calibration
     costs: Mapping[str, float]
-    """What the thresholds were chosen with, in minor units: chargeback_fee, false_decline, review,
-    review_miss_share."""
+    """By the names of COSTS; empty where they are not known, so that no cost is estimated."""
     rows: int
 
     @cached_property
@@ -184,8 +186,7 @@ class Reference:
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InvalidDefinition("reference: the file is broken; restore the release") from None
-        found._check()
-        return found
+        return found.checked()
 
     @classmethod
     def load(cls, repository: Path, release: int) -> Reference:
@@ -199,7 +200,11 @@ class Reference:
             ) from None
         return cls.from_json(text)
 
-    def _check(self) -> None:
+    def checked(self) -> Reference:
+        """The reference itself; InvalidDefinition where it does not fit itself, or names other costs than COSTS."""
+        if self.costs and set(self.costs) != set(COSTS):
+            wrong = ", ".join(sorted(set(self.costs) ^ set(COSTS)))
+            raise InvalidDefinition(f"reference: costs: {wrong} is missing or unknown; write {', '.join(COSTS)}")
         cells = self.layout.cells
         good = self.by_hour.shape == (HOURS, cells) and self.by_day.ndim == 2 and self.by_day.shape[1] == cells
         good = good and len(self.decisions) == DECISIONS and np.array_equal(self.by_hour.sum(axis=0), self.cells)
@@ -208,6 +213,7 @@ class Reference:
         good = good and all((np.diff(series.values) > 0).all() for series in self.binned)
         if not good or int(self.decisions.sum()) != self.rows:
             raise InvalidDefinition("reference: its counts do not fit each other; restore the release")
+        return self
 
     @cached_property
     def _edge_table(self) -> tuple[Float32, Float32, Float32, Int64]:

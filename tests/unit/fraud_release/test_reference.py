@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drift_sidecar.reference import REFERENCE_FILE, Reference, count_values, hour_of_week
 from fraud_data import Transactions
 from fraud_data.labels import fraud_known_at
 from fraud_release.assembly import verify_release
@@ -15,6 +14,7 @@ from fraud_release.errors import ReleaseRefused
 from fraud_release.splits import split_by_time
 from fraud_scoring.features import replay
 from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.reference import REFERENCE_FILE, Reference, count_values, hour_of_week
 from fraud_scoring.releases import ensemble_name
 from fraud_scoring.schema import default_schema
 from support.release import PLAN, repository_with_release, small_history
