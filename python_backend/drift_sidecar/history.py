@@ -149,7 +149,7 @@ def _gather(
     """Count frames that wait, joined to one batch for each width of their rows."""
     widths = {(d.features.shape[1], d.transaction.shape[1]) for d in waiting}
     for width in widths:
-        batch = _joined([d for d in waiting if (d.features.shape[1], d.transaction.shape[1]) == width])
+        batch = Decisions.concatenate([d for d in waiting if (d.features.shape[1], d.transaction.shape[1]) == width])
         kept = compared(reference, batch)
         rows.skipped += int((~kept).sum())
         if not kept.any():
@@ -158,7 +158,7 @@ def _gather(
         kept &= (at_us >= span_us[0]) & (at_us < span_us[1])
         if not kept.any():
             continue
-        batch, at_us = _only(batch, kept), at_us[kept]
+        batch, at_us = batch.rows(kept), at_us[kept]
         minutes, group = np.unique(at_us // MINUTE_US, return_inverse=True)
         for minute, vector in zip(minutes.tolist(), count_groups(reference, batch, group, len(minutes)), strict=True):
             known = rows.by_minute.get(minute)
@@ -168,20 +168,6 @@ def _gather(
             rows.ids.append(batch.transaction[:, schema.id_index])
             rows.at_us.append(at_us)
             rows.cells.append(bins * len(wire.Decision) + batch.verdict[:, 0])
-
-
-def _joined(parts: list[Decisions]) -> Decisions:
-    def join(name: str) -> npt.NDArray[np.generic]:
-        found: npt.NDArray[np.generic] = np.concatenate([getattr(part, name) for part in parts])
-        return found
-
-    names = ("transaction", "features", "score", "verdict", "repeat", "deadline_left_us")
-    return Decisions(**{name: join(name) for name in names}, stage_us=parts[0].stage_us)  # type: ignore[arg-type]
-
-
-def _only(batch: Decisions, kept: npt.NDArray[np.bool_]) -> Decisions:
-    names = ("transaction", "features", "score", "verdict", "repeat", "deadline_left_us")
-    return Decisions(**{name: getattr(batch, name)[kept] for name in names}, stage_us=batch.stage_us)
 
 
 def _watch(

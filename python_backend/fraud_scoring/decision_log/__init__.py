@@ -7,8 +7,9 @@ verify_log     every flipped, removed, reordered, inserted or cut byte, by name
 
 from __future__ import annotations
 
+from fraud_scoring.decision_log.contents import STAGES, Context, Decisions, Gap, Labels
 from fraud_scoring.decision_log.errors import LogDamaged, LogUnavailable
-from fraud_scoring.decision_log.frames import STAGES, Context, Decisions, Frame, Gap, Labels
+from fraud_scoring.decision_log.frames import Frame
 from fraud_scoring.decision_log.segments import Position, read, segments, writers
 from fraud_scoring.decision_log.signing import Signer
 from fraud_scoring.decision_log.verification import Finding, Verification, verify_log

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fraud_scoring import wire
+from fraud_scoring.decision_log.contents import STAGES, Context, Decisions
 from fraud_scoring.decision_log.errors import LogDamaged
-from fraud_scoring.decision_log.frames import STAGES, Context, Decisions, Frame
+from fraud_scoring.decision_log.frames import Frame
 from fraud_scoring.decision_log.segments import (
     Position,
     frames_of,

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fraud_scoring.decision_log.contents import Decisions
 from fraud_scoring.decision_log.errors import LogDamaged
-from fraud_scoring.decision_log.frames import MAGIC, NO_HASH, Decisions, Frame, decode
+from fraud_scoring.decision_log.frames import MAGIC, NO_HASH, Frame, decode
 from fraud_scoring.decision_log.segments import (
     HEAD_FILE,
     LOCK_FILE,

@@ -19,8 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
+from fraud_scoring.decision_log.contents import Content, Context, Decisions, Gap
 from fraud_scoring.decision_log.errors import LogDamaged, LogUnavailable
-from fraud_scoring.decision_log.frames import NO_HASH, Content, Context, Decisions, Frame, Gap, decode, encode
+from fraud_scoring.decision_log.frames import NO_HASH, Frame, decode, encode
 from fraud_scoring.decision_log.segments import (
     HEAD_FILE,
     LOCK_FILE,

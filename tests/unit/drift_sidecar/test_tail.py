@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drift_sidecar.batches import join, shape_of
+from drift_sidecar.batches import Pile, join
 from drift_sidecar.tail import Place, Tail, Taken
 from fraud_scoring.decision_log import Context, Decisions, LogDamaged, read, segments
-from fraud_scoring.decision_log.frames import NO_HASH, Frame, Kind, decode, encode
+from fraud_scoring.decision_log.contents import Kind, Shape
+from fraud_scoring.decision_log.frames import NO_HASH, Frame, decode, encode
 from fraud_scoring.decision_log.segments import segment_path
 from support.decision_logs import FEEDBACK, FRONT_DOOR, DecisionLog, Traffic, decision_log
 from support.rows import MONDAY_US, Clock, Int64
@@ -111,7 +112,7 @@ def test_frames_of_different_widths_are_batches_of_their_own() -> None:
     for sequence, content in enumerate([traffic.decisions(2, MONDAY_US), narrow, traffic.decisions(3, MONDAY_US)]):
         frame = decode(encode(content, sequence, MONDAY_US, NO_HASH)[0], 0)
         assert frame is not None
-        frames.append((shape_of(frame), frame))
+        frames.append((Shape.of(frame.payload), frame))
     widths = {batch.decisions.features.shape[1]: len(batch) for batch in join(frames, 0)}
     assert widths == {17: 5, 0: 2}
 
@@ -121,15 +122,15 @@ def test_frames_of_a_log_that_did_not_count_failures_are_joined_with_those_that_
     contents = [traffic.decisions(2, MONDAY_US) for _ in range(2)]
     old, new = contents[0].payload()[:-4], contents[1].payload()
     frames = [Frame(n, MONDAY_US, NO_HASH, NO_HASH, 0, Kind.DECISIONS, part) for n, part in enumerate((old, new))]
-    (batch,) = join([(shape_of(frame), frame) for frame in frames], 0)
+    (batch,) = join([(Shape.of(frame.payload), frame) for frame in frames], 0)
     assert batch.failed.tolist() == [0, 3]
     assert batch.decisions.score.tobytes() == b"".join(one.score.tobytes() for one in contents)
 
 
 def test_a_frame_whose_length_is_not_what_it_says_is_damage() -> None:
     frame = Frame(4, MONDAY_US, NO_HASH, NO_HASH, 0, Kind.DECISIONS, bytes(60))
-    with pytest.raises(LogDamaged, match="frame 4 of 0 rows is 60 bytes long"):
-        shape_of(frame)
+    with pytest.raises(LogDamaged, match="frame 4 cannot be read: a frame of 0 rows is 60 bytes long"):
+        Pile().add(frame, None)
 
 
 def test_what_was_taken_before_is_not_given_again(log: DecisionLog) -> None:

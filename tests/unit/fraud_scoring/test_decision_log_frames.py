@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
 from fraud_scoring.decision_log import Context, Decisions, Frame, Gap, Labels, LogDamaged
-from fraud_scoring.decision_log.frames import HEADER, MAGIC, MAX_PAYLOAD, NO_HASH, Content, Kind, decode, encode
+from fraud_scoring.decision_log.contents import Content, Kind, Shape
+from fraud_scoring.decision_log.frames import HEADER, MAGIC, MAX_PAYLOAD, NO_HASH, decode, encode
 from support.decision_logs import Traffic
 from support.rows import MONDAY_US, SEEDED
 
 PREVIOUS = bytes(range(32))
+shapes = st.tuples(st.integers(0, 5), st.integers(1, 7), st.integers(0, 20))
 
 
 @st.composite
-def decisions(draw: st.DrawFn) -> Decisions:
-    n, columns, features = draw(st.integers(0, 5)), draw(st.integers(1, 7)), draw(st.integers(0, 20))
+def decisions(draw: st.DrawFn, shape: tuple[int, int, int] | None = None) -> Decisions:
+    n, columns, features = shape or draw(shapes)
     any_float = st.floats(width=32, allow_nan=True, allow_infinity=True)
     return Decisions(
         transaction=draw(stn.arrays(np.int64, (n, columns))),
@@ -107,6 +109,18 @@ def test_a_row_costs_what_its_numbers_cost_and_a_frame_96_bytes_more(rows: int, 
 @SEEDED
 def test_a_frame_of_a_log_that_did_not_count_failures_can_still_be_read(content: Decisions) -> None:
     assert same(Decisions.parse(content.payload()[:-4]), replace(content, failed=0))
+
+
+@given(shapes.flatmap(lambda shape: st.lists(decisions(shape), min_size=1, max_size=4)))
+@SEEDED
+def test_payloads_of_one_shape_parsed_at_once_are_what_each_of_them_is(contents: list[Decisions]) -> None:
+    payloads = [content.payload() for content in contents]
+    joined = Decisions.parse_many(Shape.of(payloads[0]), payloads)
+    assert same(joined.decisions, Decisions.concatenate(contents))
+    assert joined.rows.tolist() == [len(content) for content in contents]
+    assert joined.stage_us.tolist() == [content.stage_us.tolist() for content in contents]
+    assert joined.refused.tolist() == [content.refused for content in contents]
+    assert joined.failed.tolist() == [content.failed for content in contents]
 
 
 def test_a_frame_may_hold_no_answer_and_tell_of_requests_that_got_none() -> None:
