@@ -296,6 +296,16 @@ DRIFT: Final = Dashboard(
                 red=0.01,
             ),
             Panel(
+                "Evidence that labels are not what the scores say, log10",
+                "none",
+                {"{{release}}": f"fraud_label_evidence{{{_RELEASE}}}"},
+                width=12,
+                about="Matured labels; in alert for a day after it crossed its threshold.",
+            ),
+            Panel(
+                "Alert of labels", "none", {"{{release}}": f"fraud_label_alert{{{_RELEASE}}}"}, kind="state-timeline"
+            ),
+            Panel(
                 "Labels",
                 "none",
                 {"is_fraud {{is_fraud}}": "sum by (is_fraud) (increase(fraud_labels_total[1h]))"},
@@ -328,6 +338,15 @@ LOG: Final = Dashboard(
                 kind="stat",
                 height=4,
                 red=1,
+            ),
+        ],
+        "Is there room for more": [
+            Panel(
+                "Free on the log's disk",
+                "bytes",
+                {"free": "min(fraud_log_free_bytes)"},
+                width=24,
+                about="When it is full, everyone is answered by the scorecard.",
             ),
         ],
         "Does somebody read it": [

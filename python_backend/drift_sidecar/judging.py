@@ -26,6 +26,8 @@ from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.releases import release_name
 
 PAGES_KEPT: Final = 50
+LABEL_ALERT_MINUTES: Final = 1440
+"""An alert of labels stands for so long: the evidence begins again when it crosses, and cannot say when it is over."""
 _PAGES: Final = "pages"
 
 
@@ -40,6 +42,18 @@ class PageRecord:
     reason: str
 
 
+@dataclass(frozen=True)
+class LabelFinding:
+    """How the labels of a release stand against its scores. `log10_evidence` is log10 V, V in minutes; it crosses at
+    `log10_threshold`. While in alert: since when (minutes since 1970), and why."""
+
+    log10_evidence: float
+    log10_threshold: float
+    alert: bool
+    since_minute: int
+    reason: str
+
+
 @dataclass
 class _Watch:
     """A monitor, the reference it is for, and the last minute that it saw."""
@@ -49,6 +63,8 @@ class _Watch:
     reference_sha256: str
     last_minute: int = 0
     last_label_minute: int = 0
+    labels_crossed_minute: int = 0
+    labels_reason: str = ""
 
 
 class Judge:
@@ -95,11 +111,25 @@ class Judge:
             found = calibration_check(table, watch.monitor.reference.calibration)
             reason = f"{found.observed:,} frauds among {found.rows:,} labelled rows, {found.expected:,.0f} foreseen"
             self._page(PageRecord(release, LABEL_SERIES, minute, minute - passed, reason))
+            watch.labels_crossed_minute, watch.labels_reason = minute, reason
 
     def monitor(self, release: int) -> DriftMonitor | None:
         """The monitor of a release; None where it has no reference that fits."""
         watch = self._watch(release)
         return watch.monitor if watch else None
+
+    def label_finding(self, release: int, now_minute: int) -> LabelFinding | None:
+        """How a release's labels stand now; None where it has no reference that fits."""
+        watch = self._watch(release)
+        if watch is None:
+            return None
+        return LabelFinding(
+            log10_evidence=float(np.log10(max(watch.labels.value, 1e-9))),
+            log10_threshold=float(np.log10(watch.labels.threshold)),
+            alert=bool(watch.labels_crossed_minute) and now_minute - watch.labels_crossed_minute < LABEL_ALERT_MINUTES,
+            since_minute=watch.labels_crossed_minute,
+            reason=watch.labels_reason,
+        )
 
     def forget(self, release: int) -> None:
         """Drop a release."""
@@ -160,6 +190,8 @@ class Judge:
             watch.monitor.restore(remembered)
             watch.labels.wealth[:] = document["label_wealth"]
             watch.last_minute, watch.last_label_minute = document["last_minute"], document["last_label_minute"]
+            watch.labels_crossed_minute = document.get("labels_crossed_minute", 0)
+            watch.labels_reason = document.get("labels_reason", "")
         except (InvalidDefinition, ValueError, KeyError) as error:
             self._report(f"release {release_name(release)}: {error}")
 
@@ -169,6 +201,8 @@ class Judge:
             "reference_sha256": watch.reference_sha256,
             "last_minute": watch.last_minute,
             "last_label_minute": watch.last_label_minute,
+            "labels_crossed_minute": watch.labels_crossed_minute,
+            "labels_reason": watch.labels_reason,
             "label_wealth": watch.labels.wealth.tolist(),
         }
         return json.dumps(head).encode() + b"\n" + watch.monitor.dump()

@@ -47,6 +47,7 @@ class SidecarCollector(Collector):
         yield from _traffic(picture)
         yield from _releases(picture.releases)
         yield from _drift(picture.releases)
+        yield from _labels(picture.releases)
         yield from _progress(picture, self._clock())
 
 
@@ -174,6 +175,24 @@ def _drift(releases: Iterable[ReleasePicture]) -> Iterator[Metric]:
     yield from (effects, evidence, alert, missing)
 
 
+def _labels(releases: Iterable[ReleasePicture]) -> Iterator[Metric]:
+    """Whether what is fraud at a given score is what it was."""
+    evidence = GaugeMetricFamily(
+        "fraud_label_evidence",
+        "log10 of the e-detector's value for matured labels against the scores; its threshold while in alert.",
+        labels=["release"],
+    )
+    alert = GaugeMetricFamily(
+        "fraud_label_alert", "1 for a day after the evidence of labels crossed its threshold.", labels=["release"]
+    )
+    for release in releases:
+        if (finding := release.labels) is not None:
+            shown = max(finding.log10_evidence, finding.log10_threshold if finding.alert else finding.log10_evidence)
+            evidence.add_metric([release_name(release.release)], shown)
+            alert.add_metric([release_name(release.release)], int(finding.alert))
+    yield from (evidence, alert)
+
+
 def _progress(picture: Picture, now: float) -> Iterator[Metric]:
     """How far the count is behind the log."""
     seconds = GaugeMetricFamily(
@@ -187,7 +206,10 @@ def _progress(picture: Picture, now: float) -> Iterator[Metric]:
         seconds.add_metric([lag.writer], lag.seconds)
         behind.add_metric([lag.writer], lag.bytes)
         damaged.add_metric([lag.writer], int(bool(lag.damage)))
-    yield from (seconds, behind, damaged)
+    free = GaugeMetricFamily("fraud_log_free_bytes", "What can still be written on the disk of the decision log.")
+    if picture.progress.log_free_bytes is not None:
+        free.add_metric([], picture.progress.log_free_bytes)
+    yield from (seconds, behind, damaged, free)
     yield GaugeMetricFamily(
         "fraud_checkpoint_age_seconds",
         "Time since the last checkpoint was written.",

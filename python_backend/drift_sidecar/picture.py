@@ -14,7 +14,7 @@ import numpy as np
 from drift_sidecar.alerts import Finding
 from drift_sidecar.batches import MINUTE_US, Int64
 from drift_sidecar.books import Books, drift_series, hours_series
-from drift_sidecar.judging import PageRecord, window_effects
+from drift_sidecar.judging import LabelFinding, PageRecord, window_effects
 from drift_sidecar.monitor import DriftMonitor
 from drift_sidecar.outcomes import OUTCOME_SHAPE, outcome_series
 from drift_sidecar.quality import calibration_check, estimate, realised
@@ -61,6 +61,8 @@ class ReleasePicture:
     trend_minutes: int
     performance: Mapping[str, float]
     """Estimated and realised precision and recall, calibration error: those that can be told, by metric."""
+    labels: LabelFinding | None
+    """How the labels stand against the scores; None without a reference."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Progress:
     checkpoint_at: float
     checkpoint_bytes: int
     lags: tuple[Lag, ...]
+    log_free_bytes: int | None = None
+    """What a writer can still write on the log's disk; None while there is no log."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,7 @@ class Painter:
             series=self._series(release, monitor, end, trend_minutes) if monitor else (),
             trend_minutes=trend_minutes,
             performance=self._performance(release, monitor, end),
+            labels=books.judge.label_finding(release, end),
         )
 
     def _series(self, release: int, monitor: DriftMonitor, end: int, trend_minutes: int) -> tuple[Series, ...]:

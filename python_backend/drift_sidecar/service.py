@@ -6,9 +6,11 @@ a lock, and a slow reader of metrics delays nobody.
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from drift_sidecar.batches import MINUTE_US
@@ -149,6 +151,7 @@ class Sidecar:
             checkpoint_at=self._checkpoint_at,
             checkpoint_bytes=self._checkpoint.size,
             lags=tuple(self._tail.lags()),
+            log_free_bytes=_free_bytes(self._settings.log),
         )
         return self._painter.paint(self._now_us(), progress)
 
@@ -164,3 +167,11 @@ class Sidecar:
             "/api/status": lambda: as_json(status_document(self.picture, self._monotonic(), self._settings)),
             "/healthz": healthz,
         }
+
+
+def _free_bytes(folder: Path) -> int | None:
+    """What an unprivileged process can still write on a folder's disk; None where there is no folder."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None

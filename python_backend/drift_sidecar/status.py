@@ -12,6 +12,7 @@ from drift_sidecar.alerts import State
 from drift_sidecar.batches import MINUTE_US, Int64
 from drift_sidecar.metrics import EFFECTS, decision_shares
 from drift_sidecar.picture import Picture, ReleasePicture, Series, Timeline
+from drift_sidecar.quality import LABEL_SERIES
 from drift_sidecar.settings import SidecarSettings
 from fraud_scoring import wire
 from fraud_scoring.releases import release_name
@@ -70,6 +71,7 @@ def status_document(picture: Picture, now: float, settings: SidecarSettings) -> 
             }
             for lag in picture.progress.lags
         ],
+        "log_free_bytes": picture.progress.log_free_bytes,
         "checkpoint": {
             "age_seconds": max(0.0, now - picture.progress.checkpoint_at),
             "bytes": picture.progress.checkpoint_bytes,
@@ -185,6 +187,16 @@ def _alerts(picture: Picture) -> list[dict[str, Any]]:
         for release in picture.releases
         for series in release.series
         if series.finding.state == State.ALERT
+    ]
+    found += [
+        {
+            "release": release_name(release.release),
+            "series": LABEL_SERIES,
+            "since": _iso(release.labels.since_minute * 60),
+            "reason": release.labels.reason,
+        }
+        for release in picture.releases
+        if release.labels is not None and release.labels.alert
     ]
     return sorted(found, key=lambda alert: alert["since"], reverse=True)
 

@@ -31,6 +31,8 @@ CONTRACT = {
     "fraud_drift_effect": ("gauge", {"release", "feature", "statistic", "window"}),
     "fraud_drift_evidence": ("gauge", {"release", "feature"}),
     "fraud_drift_alert": ("gauge", {"release", "feature"}),
+    "fraud_label_evidence": ("gauge", {"release"}),
+    "fraud_label_alert": ("gauge", {"release"}),
     "fraud_feature_missing_ratio": ("gauge", {"release", "feature"}),
     "fraud_decision_ratio": ("gauge", {"release", "decision", "window"}),
     "fraud_reference_decision_ratio": ("gauge", {"release", "decision"}),
@@ -43,6 +45,7 @@ CONTRACT = {
     "fraud_log_lag_seconds": ("gauge", {"writer"}),
     "fraud_log_lag_bytes": ("gauge", {"writer"}),
     "fraud_log_damaged": ("gauge", {"writer"}),
+    "fraud_log_free_bytes": ("gauge", set()),
     "fraud_checkpoint_age_seconds": ("gauge", set()),
     "fraud_sidecar_rows": ("counter", set()),
 }
