@@ -72,7 +72,7 @@ def _traffic(picture: Picture) -> Iterator[Metric]:
             answers.add_metric([release_name(release.release), _DECISIONS[decision], _SOURCES[source]], count)
     yield answers
     for name, text, part in (
-        ("fraud_repeats", "Answers that were given again, as they were recorded.", traffic.REPEATS),
+        ("fraud_repeats", "Answers given from what was recorded before.", traffic.REPEATS),
         ("fraud_refused_requests", "Requests that broke a rule.", traffic.REFUSED),
         (
             "fraud_failed_requests",

@@ -17,6 +17,7 @@ from drift_sidecar.counters import HOURS_KEPT, MINUTES_KEPT, Counters
 from drift_sidecar.settings import SidecarSettings
 from drift_sidecar.tail import Tail
 from drift_sidecar.traffic import FLOW, mix_series
+from fraud_scoring import wire
 from fraud_scoring.decision_log import Context, Decisions, read
 from support.decision_logs import FRONT_DOOR, MINUTE_US, DecisionLog, decision_log, recount, write_reference
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, SEEDED, Int64
@@ -204,6 +205,22 @@ def test_the_flow_is_what_a_plain_loop_over_the_frames_finds(tmp_path: Path) -> 
     for stage, part in enumerate(traffic.STAGE):
         assert part.of(flow)[-1] == sum(int(content.stage_us[stage]) for content in decisions)
         assert part.of(flow)[:-1].sum() == sum(1 for content in decisions if len(content)) == 100
+
+
+def test_an_answer_that_is_in_the_log_as_a_repeat_alone_is_counted_as_a_repeat_and_as_nothing_else(
+    tmp_path: Path,
+) -> None:
+    with decision_log(tmp_path / "log") as log:
+        write_reference(tmp_path / "repository", log.traffic, rows=3000)
+        first, late = (log.traffic.decisions(4, MONDAY_US) for _ in range(2))
+        log.writer().append(first)
+        log.writer().append(replace(late, repeat=np.ones(4, np.bool_)))  # recorded before a kill, and logged after it
+        books = books_of(log, tmp_path)
+    flow = books.counters.total(FLOW)
+    assert flow is not None
+    assert (traffic.ANSWERS.of(flow)[0], traffic.REPEATS.of(flow)[0]) == (4, 4)
+    assert sum(counted(books).values()) == 4
+    assert books.outcomes.rows == int((first.verdict[:, 5] != wire.Source.SCORECARD).sum())
 
 
 def test_scores_fall_into_the_buckets_that_prometheus_will_show(tmp_path: Path) -> None:
