@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve test soak lint format unit lock clean
+.PHONY: help setup demo serve bench test soak lint format unit lock clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ demo: setup ## data, release, server, a stream of transactions, a summary table
 
 serve: setup ## the same stack, kept running on localhost:8001 (gRPC) until SIGTERM or Ctrl-C
 	@$(BIN)/fraudctl serve --prepare
+
+bench: setup ## throughput, latency, CPU per transaction, targets; exit code 1 where one is missed (20 minutes)
+	@$(BIN)/fraudctl bench
 
 test: setup lint ## everything that a change must pass
 	@$(BIN)/python -m pytest

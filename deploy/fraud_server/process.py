@@ -34,10 +34,15 @@ PROCESS_FILE: Final = "server.json"
 """In the run folder while a server runs: its process id and address."""
 
 
-class TritonProcess:
-    """A running tritonserver that serves one release, the front door and the feedback model."""
+def served_models(releases: Sequence[int]) -> list[str]:
+    """The releases' ensembles, the front door and the feedback model."""
+    return [*(ensemble_name(number) for number in releases), SCORE_MODEL, FEEDBACK_MODEL]
 
-    def __init__(self, settings: ServeSettings, releases: Sequence[int]) -> None:
+
+class TritonProcess:
+    """A running tritonserver that serves `models`, which `served_models` names for everybody but a benchmark."""
+
+    def __init__(self, settings: ServeSettings, models: Sequence[str]) -> None:
         run = settings.run_folder
         run.mkdir(parents=True, exist_ok=True)
         wheel = TritonWheel.find()
@@ -46,7 +51,7 @@ class TritonProcess:
         self._shm_prefix = f"fraudserve_{os.getpid()}_"
         self._stubs: set[int] = set()
         self._repository = RepositoryCalls(settings.ports.http, secrets.token_urlsafe(24))
-        command = _command(settings, wheel, releases, self._shm_prefix, self._repository.key)
+        command = _command(settings, wheel, models, self._shm_prefix, self._repository.key)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 tethered(command),
@@ -58,6 +63,11 @@ class TritonProcess:
             )
         self._file = run / PROCESS_FILE
         self._file.write_text(json.dumps({"pid": self._process.pid, "url": settings.url}), encoding="utf-8")
+
+    @property
+    def pid(self) -> int:
+        """Of tritonserver; its stubs are under it."""
+        return self._process.pid
 
     def note_stubs(self) -> None:
         """Remember the python stubs that are there now; from here on each of them must live."""
@@ -142,9 +152,8 @@ def _remove_regions(prefix: str) -> None:
 
 
 def _command(
-    settings: ServeSettings, wheel: TritonWheel, releases: Sequence[int], shm_prefix: str, key: str
+    settings: ServeSettings, wheel: TritonWheel, models: Sequence[str], shm_prefix: str, key: str
 ) -> list[str]:
-    models = [*(ensemble_name(number) for number in releases), SCORE_MODEL, FEEDBACK_MODEL]
     return [
         str(wheel.server),
         f"--model-repository={settings.repository.absolute()}",

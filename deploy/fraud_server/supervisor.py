@@ -15,7 +15,7 @@ from fraud_scoring.errors import FraudError
 from fraud_server.errors import CannotServe
 from fraud_server.preflight import check, own_home
 from fraud_server.probe import GoldenProbe, Late, NotReady, WrongAnswer
-from fraud_server.process import TritonProcess, end_orphans
+from fraud_server.process import TritonProcess, end_orphans, served_models
 from fraud_server.settings import ServeSettings
 
 
@@ -95,7 +95,7 @@ class Supervisor:
 
     def _serve_once(self, release: int, probe: GoldenProbe, first: bool) -> str | None:
         """One life of the server: None if it was stopped on purpose, else what went wrong."""
-        server = TritonProcess(self._settings, [release])
+        server = TritonProcess(self._settings, served_models([release]))
         trouble: str | None = "the supervisor failed"
         try:
             began = time.monotonic()

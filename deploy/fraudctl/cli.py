@@ -15,6 +15,7 @@ from fraud_client import FraudClientError, InvalidRequest
 from fraud_scoring.errors import FraudError, InvalidDefinition, InvalidInput
 
 _GROUPS = {
+    "bench": "fraudctl.bench:bench",
     "data": "fraudctl.data:data",
     "demo": "fraudctl.demo:demo",
     "drift": "fraudctl.drift:drift",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -102,10 +101,11 @@ def prepare_release(repository: Path, home: Path) -> Transactions:
 def _server(repository: Path, home: Path, store_url: str) -> Iterator[str]:
     """A supervised server on free ports, ready; drained at the end."""
     from fraud_server.errors import CannotServe
+    from fraud_server.ports import free_ports
     from fraud_server.settings import Ports, ServeSettings
     from fraud_server.supervisor import Supervisor
 
-    settings = ServeSettings(repository, home, Ports(*_free_ports(3)), store_url)
+    settings = ServeSettings(repository, home, Ports(*free_ports(3)), store_url)
     supervisor = Supervisor(settings, lambda line: click.echo(f"serve: {line}", err=True))
     failure: list[BaseException] = []
 
@@ -126,18 +126,6 @@ def _server(repository: Path, home: Path, store_url: str) -> Iterator[str]:
     finally:
         supervisor.stop()
         thread.join()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _result(found: Rehearsal, data: Transactions, schema: Schema) -> dict[str, Any]:

@@ -23,6 +23,8 @@ _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _PROC: Final = Path("/proc")
 SAMPLE_EVERY_S: Final = 0.1
+_TREES_EVERY_S: Final = 1.0
+"""How often the meter looks for new processes; that reads all of /proc, and costs milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class CpuMeter:
         self._times: list[int] = []
         self._seconds: dict[str, list[float]] = {name: [] for name in self._groups}
         self._rss: dict[str, int] = dict.fromkeys(self._groups, 0)
+        self._trees: dict[str, set[int]] = {}
+        self._trees_at = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cpu-meter", daemon=True)
 
@@ -97,6 +101,11 @@ class CpuMeter:
             self._thread.join()
             self._sample()
 
+    @property
+    def last_ns(self) -> int:
+        """The moment of the last sample."""
+        return self._times[-1]
+
     def seconds(self, group: str, from_ns: int, to_ns: int) -> float:
         """CPU seconds of a group between two moments (`time.time_ns`), straight lines between samples."""
         start, end = np.interp([from_ns, to_ns], self._times, self._seconds[group])
@@ -111,9 +120,12 @@ class CpuMeter:
             self._sample()
 
     def _sample(self) -> None:
+        if time.monotonic() - self._trees_at >= _TREES_EVERY_S or self._stop.is_set():
+            self._trees = {name: {pid for root in roots for pid in tree(root)} for name, roots in self._groups.items()}
+            self._trees_at = time.monotonic()
         self._times.append(time.time_ns())
-        for name, roots in self._groups.items():
-            used = tree_usage(*roots)
+        for name, pids in self._trees.items():
+            used = usage(pids)
             before = self._seconds[name]
             # A child that ended is missing until its parent has waited for it.
             before.append(max(used.cpu_seconds, before[-1] if before else 0.0))

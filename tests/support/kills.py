@@ -31,7 +31,7 @@ from fraud_client import FraudClient, FraudClientError, InvalidRequest
 from fraud_scoring import wire
 from fraud_scoring.decision_log import Decisions, Labels, Position, Signer, read, verify_log, writers
 from fraud_scoring.releases import release_name
-from fraud_server.process import TritonProcess
+from fraud_server.process import TritonProcess, served_models
 from fraud_server.settings import Ports, ServeSettings
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ class Lives:
     def _live(self, peaceful: bool = False) -> None:
         rng, tally = self._rng, self.tally
         tally.lives += 1
-        server = TritonProcess(self.settings, [1])
+        server = TritonProcess(self.settings, served_models([1]))
         try:
             if not peaceful and rng.random() < BEFORE_READY_SHARE:
                 self._callers.begin()

@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "fraud_release": ("fraud_scoring", "fraud_data"),
     "fraud_server": ("fraud_scoring", "fraud_client", "fraud_release"),
     "fraud_load": ("fraud_scoring", "fraud_client", "fraud_data"),
+    "fraud_bench": ("fraud_scoring", "fraud_client", "fraud_data", "fraud_server", "fraud_load"),
     # the log's reader, the schema, a release's reference, and names: nothing that scores, keeps windows or answers
     "drift_sidecar": tuple(
         f"fraud_scoring.{part}"
@@ -30,6 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "fraud_release",
         "fraud_server",
         "fraud_load",
+        "fraud_bench",
         "drift_sidecar",
     ),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fraud_server.process import RESTRICTED, _command, _environment
+from fraud_server.process import RESTRICTED, _command, _environment, served_models
 from fraud_server.settings import ServeSettings
 from fraud_server.wheel import TritonWheel
 
@@ -15,7 +15,7 @@ WHEEL = TritonWheel(Path("/wheel/tritonserver"), Path("/wheel/libs"), Path("/whe
 
 @pytest.fixture
 def command(settings: ServeSettings) -> list[str]:
-    return _command(settings, WHEEL, [3, 4], shm_prefix="fraudserve_1_", key="open-sesame")
+    return _command(settings, WHEEL, served_models([3, 4]), shm_prefix="fraudserve_1_", key="open-sesame")
 
 
 def values(command: list[str], flag: str) -> list[str]:

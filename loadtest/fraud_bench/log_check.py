@@ -1,0 +1,38 @@
+"""The proof that the job was done: what the decision log of a measured server holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fraud_scoring.decision_log import Decisions, read, writers
+from fraud_scoring.wire import VERDICT_COLUMNS, Source
+
+_SOURCE = VERDICT_COLUMNS.index("source")
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Answers in a log: all, those that were given from what was recorded before, those of the last resort."""
+
+    answers: int
+    repeats: int
+    scorecard: int
+
+    @property
+    def sound(self) -> bool:
+        """Whether the release answered each of them, and anew."""
+        return self.answers > 0 and self.repeats == 0 and self.scorecard == 0
+
+
+def logged(log: Path) -> Logged:
+    """Count every frame of every writer; LogDamaged where the chain breaks."""
+    answers = repeats = scorecard = 0
+    for writer in writers(log):
+        for frame, _ in read(log / writer):
+            content = frame.content()
+            if isinstance(content, Decisions):
+                answers += len(content)
+                repeats += int(content.repeat.sum())
+                scorecard += int((content.verdict[:, _SOURCE] == Source.SCORECARD).sum())
+    return Logged(answers, repeats, scorecard)

@@ -1,0 +1,56 @@
+"""Rows in turn, round after round, and what stands in the middle."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from fraud_bench.loads import Measured
+from fraud_bench.rows import Row, Stage
+from fraud_scoring.errors import FraudError
+
+Progress = Callable[[float, str], None]
+Figure = Callable[[Measured], float]
+
+
+@dataclass
+class Measurements:
+    """By row, what each round found; None for a round in which it could not be measured, and why."""
+
+    rounds: int
+    found: dict[str, list[Measured | None]] = field(default_factory=dict)
+    trouble: dict[str, str] = field(default_factory=dict)
+
+    def median(self, key: str, figure: Figure) -> float | None:
+        """The middle of a figure over the rounds; None where it was not measured in most of them."""
+        return self._middle([figure(one) for one in self.found.get(key, []) if one is not None])
+
+    def ratio(self, key: str, other: str, figure: Figure) -> float | None:
+        """The middle of the ratio of two rows' figures in the same round; None as for `median`."""
+        pairs = zip(self.found.get(key, []), self.found.get(other, []), strict=False)
+        return self._middle([figure(one) / figure(two) for one, two in pairs if one is not None and two is not None])
+
+    def _middle(self, values: list[float]) -> float | None:
+        return statistics.median(values) if 2 * len(values) > self.rounds else None
+
+
+def measure(rows: Sequence[Row], stage: Stage, rounds: int, progress: Progress) -> Measurements:
+    """Every row once a round; each round begins with another row, so that none has a place of its own."""
+    found = Measurements(rounds, {row.key: [] for row in rows})
+    for number in range(rounds):
+        shift = number * len(rows) // rounds
+        for place, row in enumerate((*rows[shift:], *rows[:shift])):
+            progress((number + place / len(rows)) / rounds, f"round {number + 1} of {rounds}: {row.title}")
+            found.found[row.key].append(_measure(row, stage, found))
+    progress(1.0, "measured")
+    return found
+
+
+def _measure(row: Row, stage: Stage, found: Measurements) -> Measured | None:
+    before = [one.sent for one in found.found[row.key] if one is not None]
+    try:
+        return row.kind.measure(stage, before[-1] if before else 0)
+    except FraudError as trouble:
+        found.trouble.setdefault(row.key, str(trouble))
+        return None

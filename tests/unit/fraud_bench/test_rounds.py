@@ -1,0 +1,88 @@
+"""Rows in turn, medians, and what a round that failed does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fraud_bench.loads import Measured
+from fraud_bench.rounds import Measurements, measure
+from fraud_bench.rows import ROWS, Row, Stage
+from fraud_bench.servers import CannotMeasure
+
+Make = Callable[..., Measured]
+
+
+class Scripted:
+    """A kind of load that answers what it was given, in turn; an error is raised."""
+
+    needs = ()
+
+    def __init__(self, *answers: Measured | CannotMeasure) -> None:
+        self._answers = list(answers)
+        self.sent_before: list[int] = []
+        self.asked_at: list[int] = []
+
+    def measure(self, stage: Stage, sent_before: int) -> Measured:
+        self.sent_before.append(sent_before)
+        answer = self._answers.pop(0)
+        if isinstance(answer, CannotMeasure):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path, 1.0, tmp_path, "fraud_r0001", None)
+
+
+def nothing(share: float, text: str) -> None:
+    """Progress that nobody looks at."""
+
+
+def test_every_row_is_measured_once_a_round_and_rounds_begin_with_different_rows(stage: Stage, measured: Make) -> None:
+    rows = [Row(key, key, Scripted(measured(), measured())) for key in "abcd"]
+    told: list[str] = []
+    found = measure(rows, stage, 2, lambda share, text: told.append(text.rpartition(" ")[2]))
+    assert told == ["a", "b", "c", "d", "c", "d", "a", "b", "measured"]
+    assert {key: len(values) for key, values in found.found.items()} == dict.fromkeys("abcd", 2)
+
+
+def test_a_load_is_told_what_it_sent_before(stage: Stage, measured: Make) -> None:
+    kind = Scripted(measured(per_second=10), measured(), measured())
+    measure([Row("a", "a", kind)], stage, 3, nothing)
+    assert kind.sent_before == [0, 30, 3_000]
+
+
+def test_a_row_keeps_its_median_while_most_rounds_could_be_measured(stage: Stage, measured: Make) -> None:
+    kind = Scripted(measured(100), CannotMeasure("it hung"), measured(300))
+    found = measure([Row("a", "a", kind)], stage, 3, nothing)
+    assert found.median("a", lambda one: one.per_second) == 200
+    assert found.trouble == {"a": "it hung"}
+
+
+def test_a_row_that_most_rounds_could_not_measure_has_no_median(stage: Stage, measured: Make) -> None:
+    kind = Scripted(measured(100), CannotMeasure("it hung"), CannotMeasure("it hung again"))
+    found = measure([Row("a", "a", kind)], stage, 3, nothing)
+    assert found.median("a", lambda one: one.per_second) is None
+    assert found.ratio("a", "a", lambda one: one.per_second) is None
+    assert found.trouble == {"a": "it hung"}
+
+
+def test_a_ratio_is_the_median_of_the_rounds_own_ratios(measured: Make) -> None:
+    one, other = [measured(10), measured(20), measured(90)], [measured(10), measured(10), measured(10)]
+    found = Measurements(3, {"a": [*one], "b": [*other]})
+    assert found.ratio("a", "b", lambda row: row.per_second) == 2
+    assert found.ratio("b", "a", lambda row: row.per_second) == 0.5
+    assert found.ratio("a", "missing", lambda row: row.per_second) is None
+
+
+def test_the_table_has_every_row_that_was_promised_and_no_key_twice() -> None:
+    keys = [row.key for row in ROWS]
+    assert len(set(keys)) == len(keys)
+    assert {"coalesced_64", "coalesced_256", "coalesced_1000", "idle", "redis_64", "history_100"} <= set(keys)
+    assert {f"{kind}_{n}" for kind in ("single", "direct") for n in (1, 16, 64, 256)} <= set(keys)
+    assert {f"rows_{n}" for n in (8, 64, 512)} | {f"ceiling_{n}" for n in (1, 64, 512)} <= set(keys)
+    assert {"floor_1_hop", "floor_3_hops"} <= set(keys)
