@@ -296,6 +296,13 @@ DRIFT: Final = Dashboard(
                 red=0.01,
             ),
             Panel(
+                "Labels",
+                "none",
+                {"is_fraud {{is_fraud}}": "sum by (is_fraud) (increase(fraud_labels_total[1h]))"},
+                width=6,
+                about="In the last hour.",
+            ),
+            Panel(
                 "Evidence that labels are not what the scores say, log10",
                 "none",
                 {"{{release}}": f"fraud_label_evidence{{{_RELEASE}}}"},
@@ -303,14 +310,11 @@ DRIFT: Final = Dashboard(
                 about="Matured labels; in alert for a day after it crossed its threshold.",
             ),
             Panel(
-                "Alert of labels", "none", {"{{release}}": f"fraud_label_alert{{{_RELEASE}}}"}, kind="state-timeline"
-            ),
-            Panel(
-                "Labels",
+                "Alert of labels",
                 "none",
-                {"is_fraud {{is_fraud}}": "sum by (is_fraud) (increase(fraud_labels_total[1h]))"},
-                width=6,
-                about="In the last hour.",
+                {"{{release}}": f"fraud_label_alert{{{_RELEASE}}}"},
+                kind="state-timeline",
+                width=12,
             ),
         ],
     },

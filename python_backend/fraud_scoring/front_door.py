@@ -91,10 +91,11 @@ class FrontDoor:
             self._failed += len(requests)
             raise
         for reply in replies:
-            if isinstance(reply, InvalidInput):
-                self._refused += 1
-            elif isinstance(reply, FraudError):
-                self._failed += 1
+            if isinstance(reply, FraudError):
+                if isinstance(reply, InvalidInput):
+                    self._refused += 1
+                else:
+                    self._failed += 1
         if self._refused or self._failed:
             self._tell()
         return replies
