@@ -39,7 +39,7 @@ unit: setup ## the fast tests only: no server is started
 	@$(BIN)/python -m pytest tests/unit tests/contract
 
 lock: setup ## write requirements.lock anew from pyproject.toml
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra load --universal --python-version 3.10 \
 	    --generate-hashes --no-header --upgrade -q -o requirements.lock
 
 clean: ## remove the environment, the state and the built releases
