@@ -22,6 +22,7 @@ _GROUPS = {
     "features": "fraudctl.features:features",
     "health": "fraudctl.server:health",
     "label": "fraudctl.score:label",
+    "load": "fraudctl.load:load",
     "log": "fraudctl.log:log",
     "release": "fraudctl.release:release",
     "score": "fraudctl.score:score",

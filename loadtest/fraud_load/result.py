@@ -88,7 +88,7 @@ class Requests:
     kind: npt.NDArray[np.int8]
     """[N] `Kind`."""
     call: npt.NDArray[np.int32]
-    """[N] which request carried it, numbered from 0 over all generator processes; -1 unsent."""
+    """[N] which request carried it, numbered from 0 over all generator processes; -1 where none did."""
 
     def __post_init__(self) -> None:
         for part in fields(self):
@@ -167,6 +167,8 @@ class ProcessSeries:
     """Cores used: 1.0 is one core the whole time."""
     rss_bytes: list[float]
     """Resident memory at the interval's end."""
+    private_bytes: list[float]
+    """The part of it that is neither shared nor a mapped file (as a window store is): what a leak would grow."""
 
 
 @dataclass(frozen=True)
@@ -324,19 +326,19 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _json(document: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(document), indent=1, allow_nan=False) + "\n"
+    return json.dumps(plain(document), indent=1, allow_nan=False) + "\n"
 
 
-def _finite(value: Any) -> Any:
-    """NaN and infinities as null: JSON has none."""
+def plain(value: Any) -> Any:
+    """As JSON can say it: names for enumerations, lists for arrays, null for NaN and infinities."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(name): _finite(inner) for name, inner in value.items()}
+        return {str(name): plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if hasattr(value, "tolist"):
-        return _finite(value.tolist())
+        return plain(value.tolist())
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

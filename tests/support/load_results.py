@@ -69,7 +69,7 @@ def synthetic_server(rng: np.random.Generator, seconds: float = 20.0, rate: floa
         for name in MODELS
     }
     names = ("tritonserver", *MODELS[:1], "generator 0", "generator 1")
-    processes = {name: ProcessSeries(around(0.3), around(2e8, 0.01)) for name in names}
+    processes = {name: ProcessSeries(around(0.3), around(2e8, 0.01), around(1e8, 0.01)) for name in names}
     return ServerSeries(at.tolist(), models, processes)
 
 
