@@ -20,7 +20,7 @@ from drift_sidecar.checkpoint import Changes, Kept, Section
 from drift_sidecar.counters import Counters
 from drift_sidecar.judging import Judge
 from drift_sidecar.ledger import Ledger
-from drift_sidecar.looks import Looks
+from drift_sidecar.looks import LOOK_US, Looks
 from drift_sidecar.outcomes import OUTCOMES, Outcomes, outcome_series
 from drift_sidecar.settings import SidecarSettings
 from drift_sidecar.tail import Place, Taken
@@ -32,7 +32,7 @@ from fraud_scoring.reference import HOURS, OWN_BINS, SUMS, compared, count_group
 MEANING: Final = zlib.crc32(
     repr(
         [
-            (traffic.FRONT_DOOR_US, traffic.STAGE_US, traffic.DEADLINE_LEFT_US, traffic.SCORE_MILLIONTHS, STAGES),
+            (traffic.FRONT_DOOR_US, traffic.STAGE_US, traffic.DEADLINE_LEFT_US, traffic.SCORE_MILLIONTHS, STAGES, LOOK_US),
             (list(wire.Decision), list(wire.Source), OUTCOMES, OWN_BINS, SUMS),
             list(traffic.FLOW_WIDTHS.items()),
         ]
@@ -104,15 +104,15 @@ class Books:
         self.rows += taken.rows
         self.places = dict(places)
 
-    def go_on(self, passed_minute: int, judged_minute: int) -> None:
-        """Do what was waiting for the writers: all that are well have passed one minute, all of them the other."""
-        self.judge.look(self.looks.take(passed_minute))
+    def go_on(self, passed_us: int, judged_us: int) -> None:
+        """Do what was waiting for the writers: all that are well have passed one moment, all of them the other."""
+        self.judge.look(self.looks.take(passed_us // LOOK_US))
         now_minute = self._now_us() // MINUTE_US
-        for release, minutes, vectors in self.outcomes.mature(judged_minute):
+        for release, minutes, vectors in self.outcomes.mature(judged_us // MINUTE_US):
             if release in self.ledger.releases:
                 self.counters.add(outcome_series(release), minutes, vectors, now_minute)
                 self.judge.look_at_labels(release, int(minutes[-1]), vectors.sum(axis=0))
-        self.counters.prune(passed_minute)
+        self.counters.prune(passed_us // MINUTE_US)
 
     def _count(self, batch: Batch, now_minute: int) -> None:
         """Count one batch of decisions."""
@@ -154,14 +154,16 @@ class Books:
         hours_kept = hour_of_week(batch.decisions.transaction[kept, reference.time_column])
         hour = np.full(len(batch), hours_kept[0])
         hour[kept] = hours_kept
-        # a live minute lies in one hour of the week; what is sent again from a file may bring many hours in one
-        cells, cell = np.unique(groups.row * HOURS + hour, return_inverse=True)
+        # a live second lies in one hour of the week; what is sent again from a file may bring many hours in one
+        seconds, of_frame = np.unique(batch.written_at_us // LOOK_US, return_inverse=True)
+        cells, cell = np.unique(np.repeat(of_frame, batch.rows) * HOURS + hour, return_inverse=True)
         vectors = count_groups(reference, batch.decisions, cell, len(cells))
-        group = cells // HOURS
-        self.looks.add(release, groups.minutes[group], cells % HOURS, vectors)
-        starts = np.flatnonzero(np.diff(group, prepend=-1))
-        minutes = groups.minutes[group[starts]]
-        self.counters.add(drift_series(release), minutes, np.add.reduceat(vectors, starts, axis=0), now_minute)
+        second = seconds[cells // HOURS]
+        self.looks.add(release, second, cells % HOURS, vectors)
+        minute = second * LOOK_US // MINUTE_US
+        starts = np.flatnonzero(np.diff(minute, prepend=-1))
+        by_minute = np.add.reduceat(vectors, starts, axis=0)
+        self.counters.add(drift_series(release), minute[starts], by_minute, now_minute)
         hours = np.zeros((len(groups.minutes), HOURS), np.int64)
         np.add.at(hours, (groups.row[kept], hour[kept]), 1)
         self.counters.add(hours_series(release), groups.minutes, hours, now_minute)

@@ -1,6 +1,6 @@
-"""Every release's drift monitor, fed minute by minute: evidence and alerts that outlive the process.
+"""Every release's drift monitor, fed second by second: evidence and alerts that outlive the process.
 
-A look goes in once, in the order of the log's minutes; what a monitor remembers is kept with the counts that it has
+A look goes in once, in the order of the log's seconds; what a monitor remembers is kept with the counts that it has
 seen, so that evidence is neither lost nor gathered twice.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from drift_sidecar.batches import Int64
 from drift_sidecar.checkpoint import Changes
+from drift_sidecar.evidence import LOOK_SECONDS
 from drift_sidecar.ledger import Ledger
 from drift_sidecar.looks import Look
 from drift_sidecar.monitor import DriftMonitor, MonitorSettings
@@ -56,12 +57,12 @@ class LabelFinding:
 
 @dataclass
 class _Watch:
-    """A monitor, the reference it is for, and the last minute that it saw."""
+    """A monitor, the reference it is for, and the last second that it saw."""
 
     monitor: DriftMonitor
     labels: LabelEvidence
     reference_sha256: str
-    last_minute: int = 0
+    last_second: int = 0
     last_label_minute: int = 0
     labels_crossed_minute: int = 0
     labels_reason: str = ""
@@ -84,18 +85,18 @@ class Judge:
         self._pages_changed = False
 
     def look(self, looks: Iterable[Look]) -> None:
-        """Take in looks, in the order of their minutes."""
+        """Take in looks, in the order of their seconds."""
         for one in looks:
             watch = self._watch(one.release)
             if watch is None or len(one.counts) != watch.monitor.reference.layout.width:
                 continue
-            passed = max(0, one.minute - watch.last_minute) if watch.last_minute else 1
-            pages = watch.monitor.look(one.hour, one.counts, float(passed))
-            watch.last_minute = max(watch.last_minute, one.minute)
+            passed = max(0, one.second - watch.last_second) if watch.last_second else LOOK_SECONDS
+            pages = watch.monitor.look(one.hour, one.counts, passed / 60.0)
+            watch.last_second = max(watch.last_second, one.second)
             self._changed.add(one.release)
             for page in pages:
-                since = one.minute - round(page.since_minutes)
-                self._page(PageRecord(one.release, page.series, one.minute, since, page.reason))
+                minute, since = one.second // 60, round(one.second / 60.0 - page.since_minutes)
+                self._page(PageRecord(one.release, page.series, minute, min(since, minute), page.reason))
 
     def look_at_labels(self, release: int, minute: int, outcomes: Int64) -> None:
         """Take in the outcomes [OUTCOME_WIDTH] of the decisions that matured up to a minute."""
@@ -189,7 +190,7 @@ class Judge:
         try:
             watch.monitor.restore(remembered)
             watch.labels.wealth[:] = document["label_wealth"]
-            watch.last_minute, watch.last_label_minute = document["last_minute"], document["last_label_minute"]
+            watch.last_second, watch.last_label_minute = document["last_second"], document["last_label_minute"]
             watch.labels_crossed_minute = document.get("labels_crossed_minute", 0)
             watch.labels_reason = document.get("labels_reason", "")
         except (InvalidDefinition, ValueError, KeyError) as error:
@@ -199,7 +200,7 @@ class Judge:
         watch = self._watches[release]
         head = {
             "reference_sha256": watch.reference_sha256,
-            "last_minute": watch.last_minute,
+            "last_second": watch.last_second,
             "last_label_minute": watch.last_label_minute,
             "labels_crossed_minute": watch.labels_crossed_minute,
             "labels_reason": watch.labels_reason,

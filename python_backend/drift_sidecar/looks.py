@@ -1,25 +1,29 @@
-"""Counts that wait to be looked at: per release, minute and hour of the week, until all writers are past the minute.
+"""Counts that wait to be looked at: per release, second and hour of the week, until all writers are past the second.
 
-Evidence is gathered minute by minute, in order, and each hour of the week has a reference of its own. So a minute's
+Evidence is gathered second by second, in order, and each hour of the week has a reference of its own. So a second's
 counts wait here until no writer can add to them any more; a checkpoint keeps them with everything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from drift_sidecar.batches import Int64
 from drift_sidecar.checkpoint import Changes
+from drift_sidecar.evidence import LOOK_SECONDS
+
+LOOK_US: Final = 1_000_000 * LOOK_SECONDS
+"""How long a look is: a shorter one sees sooner, and any length keeps the rate of false pages (evidence.py)."""
 
 
 class Look(NamedTuple):
-    """All rows of a release in one minute since 1970 whose transactions lie in one hour of the week."""
+    """All rows of a release in one second since 1970 whose transactions lie in one hour of the week."""
 
     release: int
-    minute: int
+    second: int
     hour: int
     counts: Int64
 
@@ -28,7 +32,7 @@ Key = tuple[int, int, int]
 
 
 class Looks:
-    """What is to be looked at, by (minute, release, hour)."""
+    """What is to be looked at, by (second, release, hour)."""
 
     def __init__(self) -> None:
         self._waiting: dict[Key, Int64] = {}
@@ -38,10 +42,10 @@ class Looks:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, release: int, minutes: Int64, hours: Int64, vectors: Int64) -> None:
-        """Add vectors [G, W] of the minutes [G] and hours [G]."""
-        for minute, hour, vector in zip(minutes.tolist(), hours.tolist(), vectors, strict=True):
-            key = (minute, release, hour)
+    def add(self, release: int, seconds: Int64, hours: Int64, vectors: Int64) -> None:
+        """Add vectors [G, W] of the seconds [G] and hours [G]."""
+        for second, hour, vector in zip(seconds.tolist(), hours.tolist(), vectors, strict=True):
+            key = (second, release, hour)
             known = self._waiting.get(key)
             if known is None:
                 self._waiting[key] = vector.copy()
@@ -50,13 +54,13 @@ class Looks:
             self._changed.add(key)
             self._removed.discard(key)
 
-    def take(self, before_minute: int) -> list[Look]:
-        """Hand out, in order, what lies before a minute."""
-        due = sorted(key for key in self._waiting if key[0] < before_minute)
+    def take(self, before_second: int) -> list[Look]:
+        """Hand out, in order, what lies before a second."""
+        due = sorted(key for key in self._waiting if key[0] < before_second)
         self._changed.difference_update(due)
         self._removed.update(due)
         return [
-            Look(release, minute, hour, self._waiting.pop((minute, release, hour))) for minute, release, hour in due
+            Look(release, second, hour, self._waiting.pop((second, release, hour))) for second, release, hour in due
         ]
 
     def forget(self, release: int) -> None:
@@ -80,8 +84,8 @@ class Looks:
     def restore(self, kept: Mapping[str, bytes]) -> None:
         """Take up what was kept; ValueError if it means nothing."""
         for name, value in kept.items():
-            minute, release, hour = map(int, name.split(" "))
-            self._waiting[minute, release, hour] = np.frombuffer(value, np.int64).copy()
+            second, release, hour = map(int, name.split(" "))
+            self._waiting[second, release, hour] = np.frombuffer(value, np.int64).copy()
 
 
 def _name(key: Key) -> str:

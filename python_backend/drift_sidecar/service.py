@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from drift_sidecar.batches import MINUTE_US
 from drift_sidecar.books import Books
 from drift_sidecar.checkpoint import Checkpoint
 from drift_sidecar.errors import CheckpointFailed
@@ -109,7 +108,7 @@ class Sidecar:
         if lags:
             passed = [lag.watermark_us for lag in lags if not lag.damage]
             everything = min(lag.watermark_us for lag in lags)
-            self.books.go_on(min(passed, default=everything) // MINUTE_US, everything // MINUTE_US)
+            self.books.go_on(min(passed, default=everything), everything)
         waited = self._monotonic() - self._checkpoint_tried_at
         due = self._rows_unwritten and waited >= self._settings.checkpoint_every_s
         many = self._rows_unwritten >= self._settings.checkpoint_rows and not self._failing
