@@ -10,8 +10,9 @@ Statistics, pure functions over counts of rows against a release's reference (`f
 
 Measured by simulation (`fraudctl drift simulate`)
     worlds, simulation, drifts   streams and what is injected into them
+    rare_alarms                  rates of false alarms that are too low to be counted
     peers, peer_delays           river's detectors at the same rate of false alarms
-    study                        all of it, and the targets
+    study, study_text            all of it, and the targets; as Markdown
 
 The report (`fraudctl drift report`)
     history, findings            a log, minute by minute; what it amounts to

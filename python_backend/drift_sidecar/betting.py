@@ -39,8 +39,9 @@ PRIOR_ROWS: Final = 500.0
 FIXED_WEIGHTS: Final = (0.24, 0.24, 0.03, 0.03, 0.08, 0.08, 0.06, 0.06, 0.06)
 LEARNING_WEIGHTS: Final = (0.04, 0.04, 0.04)
 WEIGHTS: Final = np.array(FIXED_WEIGHTS + LEARNING_WEIGHTS)
-"""What each bet gets of one unit; they add up to 1. Weight is time: a bet that gains g nats a second sees ln(1/weight)/g
-seconds later than one that had it all, so most goes to what gains slowest, the small shifts of a mean."""
+"""What each bet gets of one unit; they add up to 1. Weight is time: a bet that gains g nats a second sees a drift
+ln(1/weight)/g seconds later than one that had it all; so most goes to what gains slowest, the small shifts of a
+mean."""
 
 
 def jit(function: Any) -> Any:

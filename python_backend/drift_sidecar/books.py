@@ -32,7 +32,14 @@ from fraud_scoring.reference import HOURS, OWN_BINS, SUMS, compared, count_group
 MEANING: Final = zlib.crc32(
     repr(
         [
-            (traffic.FRONT_DOOR_US, traffic.STAGE_US, traffic.DEADLINE_LEFT_US, traffic.SCORE_MILLIONTHS, STAGES, LOOK_US),
+            (
+                traffic.FRONT_DOOR_US,
+                traffic.STAGE_US,
+                traffic.DEADLINE_LEFT_US,
+                traffic.SCORE_MILLIONTHS,
+                STAGES,
+                LOOK_US,
+            ),
             (list(wire.Decision), list(wire.Source), OUTCOMES, OWN_BINS, SUMS),
             list(traffic.FLOW_WIDTHS.items()),
         ]

@@ -94,12 +94,19 @@ DRIFTS: Final[tuple[Drift, ...]] = (
     *(Drift(f"mean of one feature + {sd:g} sd", partial(shifted, name="gaussian", sd=sd)) for sd in SHIFTS),
     Drift("mean of a feature with a daily cycle + 0.25 sd", partial(shifted, name="gaussian_with_cycle", sd=0.25)),
     Drift("mean of the amount + 0.25 sd", partial(shifted, name="amount", sd=0.25)),
-    Drift("standard deviation of one feature × 1.5", partial(widened, factor=1.5)),
-    Drift("1% of one feature missing", partial(missing, share=0.01)),
-    Drift("5% of one feature missing", partial(missing, share=0.05)),
-    Drift("20% of rows from new terminals", partial(new_terminals, share=0.2)),
-    Drift("fraud wave: twice the fraud", partial(fraud_wave, factor=2.0)),
-    Drift("fraud wave: four times the fraud", partial(fraud_wave, factor=4.0)),
+    *(
+        Drift(f"standard deviation of one feature × {factor:g}", partial(widened, factor=factor))
+        for factor in (0.75, 1.25, 1.5, 2.0)
+    ),
+    *(Drift(f"{share:.0%} of one feature missing", partial(missing, share=share)) for share in (0.01, 0.05, 0.2)),
+    *(
+        Drift(f"{share:.0%} of rows from new terminals", partial(new_terminals, share=share))
+        for share in (0.1, 0.2, 0.4)
+    ),
+    *(
+        Drift(f"fraud wave: {factor:g} times the fraud", partial(fraud_wave, factor=factor))
+        for factor in (1.5, 2.0, 4.0)
+    ),
 )
 
 
@@ -141,7 +148,9 @@ def delays(world: World, drift: Drift, runs: int, *, rows_per_second: float, lim
 
 
 LABEL_DRIFTS: Final = (
-    ("labels: 0.5% of the legitimate turn to fraud (label flip)", 1.0, 0.005),
+    ("label flip: 0.25% of the legitimate turn to fraud", 1.0, 0.0025),
+    ("label flip: 0.5% of the legitimate turn to fraud", 1.0, 0.005),
+    ("label flip: 1% of the legitimate turn to fraud", 1.0, 0.01),
     ("labels: fraud at twice the odds at the same score", 2.0, 0.0),
 )
 """(name, factor of the odds of fraud in each bin of the score, share of the others that are labelled fraud as well)."""

@@ -38,11 +38,7 @@ class Stream:
 
     def rows(self, rng: np.random.Generator, first: int, count: int, shift: float = 0.0) -> Float64:
         """Rows from number `first` on; the stream begins at 09:00, where the cycle crosses its mean."""
-        if self.log_sd:
-            sd = math.exp(self.log_sd**2 / 2) * math.sqrt(math.exp(self.log_sd**2) - 1)
-            values = np.exp(rng.normal(0.0, self.log_sd, count)) / sd
-        else:
-            values = rng.normal(size=count)
+        values = self.values(rng.normal(size=count))
         if self.cycle or self.day_sd:
             at = (first + np.arange(count)) / self.rows_per_second
             days = np.floor(at / DAY_S).astype(np.int64)
@@ -50,6 +46,14 @@ class Stream:
             values += self.day_sd * _day_effect(days)
         moved: Float64 = values + shift
         return moved
+
+    def values(self, scores: Float64) -> Float64:
+        """Rows of which these are the standard normal scores, where neither the clock nor the day moves them."""
+        if not self.log_sd:
+            return scores.copy()
+        sd = math.exp(self.log_sd**2 / 2) * math.sqrt(math.exp(self.log_sd**2) - 1)
+        drawn: Float64 = np.exp(self.log_sd * scores) / sd
+        return drawn
 
 
 def _day_effect(days: Any) -> Float64:
@@ -76,6 +80,26 @@ def page_hinkley(rows: Float64, state: Float64, statistic: Float64) -> None:
         state[4] = min(state[4], state[2])
         state[5] = max(state[5], state[3])
         statistic[i] = max(state[2] - state[4], state[5] - state[3]) if state[0] >= PH_LEAST_ROWS else 0.0
+
+
+@jit
+def cusum(rows: Float64, shift: float, state: Float64, statistic: Float64) -> None:
+    """Page's CUSUM of Gaussian rows for a known shift [N]; `state` [1]."""
+    for i in range(len(rows)):
+        state[0] = max(state[0] + rows[i] - shift / 2.0, 0.0)
+        statistic[i] = state[0]
+
+
+def cusum_threshold(shift: float, rows: float) -> float:
+    """The threshold at which `cusum` alarms once in so many stationary rows on average (Siegmund, "Sequential
+    Analysis", 1985, 2.58)."""
+    low, high = 0.0, 1e4
+    while high - low > 1e-9:
+        middle = (low + high) / 2.0
+        reach = shift * (middle + 1.166)
+        above = reach > 700.0 or 2.0 / shift**2 * (math.exp(reach) - 1.0 - reach) > rows
+        low, high = (low, middle) if above else (middle, high)
+    return high
 
 
 # ---------------------------------------------------------------------------------------------------------- KSWIN

@@ -211,6 +211,17 @@ def test_a_shifted_feature_raises_an_alert_once_and_a_restart_remembers_it(log: 
         assert not [line for line in again.said if "ALERT" in line]
 
 
+def test_an_alert_does_not_wait_for_the_minute_to_end(log: DecisionLog, tmp_path: Path) -> None:
+    write_reference(tmp_path / "repository", log.traffic)
+    log.write(2_000, 30, rows_per_s=100)
+    log.traffic.shift = {"customer_mean_amount_7d": 1.0}
+    log.write(2_500, 30, rows_per_s=100)
+    with stepped(log, tmp_path) as sidecar:
+        sidecar.step(5)
+        (page,) = sidecar.sidecar.books.judge.pages
+        assert page.minute == log.clock.now_us // MINUTE_US
+
+
 def evidence(sidecar: SteppedSidecar) -> dict[str, float]:
     """log10 of the evidence of each series of the one release."""
     (release,) = sidecar.status()["releases"]

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from scipy import stats
 
 from drift_sidecar import drifts, study, worlds
 from drift_sidecar.drifts import DRIFTS, NOON, Delay, Drift, delays, label_delays, shifted
-from drift_sidecar.peer_delays import PeerDelay
+from drift_sidecar.peer_delays import Effort, PeerDelay
+from drift_sidecar.rare_alarms import Rate
 from drift_sidecar.simulation import GUIDE, LONGEST, World, draw, fill_tables, stationary
 from drift_sidecar.study import Duel, Pages, Plan, Study, run_study
 from fraud_scoring.reference import Float64
@@ -101,11 +103,12 @@ def test_a_change_of_the_labels_is_told_within_the_hour_after_they_come() -> Non
         assert found.without_page == 0
 
 
-QUIET = Pages(10.0, 0, 0.0, 0.0, 0.03, 0, 0.001)
+QUIET = Pages(60.0, 10.0, 0, 0.0, 0.0, 0.03, 0, 0.001)
 SEEN = Delay("mean of one feature + 0.25 sd", 10, 12.0, 15.0, 0, "gaussian")
 SHIFTS = {0.25: 12.0, 0.5: 3.0}
 SLOW = PeerDelay("PageHinkley", study.CYCLE, 700.0, {0.25: 90.0, 0.5: 30.0}, 12.0)
-GOOD = Study(17, 100.0, 1.0, QUIET, QUIET, (SEEN,), (Duel(study.CYCLE, True, SHIFTS, (SLOW,)),), 1.0)
+ALIKE = (Rate(3e-4, 2e-4, 4e-4), Rate(3e-5, 2e-5, 4e-5))
+GOOD = Study(17, 100.0, QUIET, QUIET, QUIET, ALIKE, (SEEN,), (Duel(study.CYCLE, 1.0, SHIFTS, (SLOW,)),), 1.0)
 
 
 def test_a_study_that_meets_its_targets_misses_none() -> None:
@@ -115,10 +118,13 @@ def test_a_study_that_meets_its_targets_misses_none() -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"stationary": replace(QUIET, pages=200, pages_per_month=1.7)}, "1.70 false pages a month, at most 1 wanted"),
+        (
+            {"stationary": replace(QUIET, pages=200, pages_per_month=1.7)},
+            "1.70 false pages a month, looked at every 60 s, at most 1 wanted",
+        ),
         ({"delays": (replace(SEEN, median_s=math.inf),)}, "seen after inf s, sooner than 600 s wanted"),
         (
-            {"duels": (Duel(study.CYCLE, True, SHIFTS, (replace(SLOW, median_s={0.25: 12.0}),)),)},
+            {"duels": (Duel(study.CYCLE, 1.0, SHIFTS, (replace(SLOW, median_s={0.25: 12.0}),)),)},
             "PageHinkley sees the shift after 12.0 s, the sidecar 12.0 s",
         ),
     ],
@@ -128,9 +134,9 @@ def test_a_target_that_is_missed_is_named(changed: dict[str, Any], says: str) ->
     assert says in line
 
 
-def test_a_peer_that_is_sooner_on_rows_that_are_all_alike_is_shown_and_not_judged() -> None:
-    faster = replace(SLOW, stream=study.TEXTBOOK, median_s={0.25: 6.0, 0.5: 1.0})
-    assert replace(GOOD, duels=(Duel(study.TEXTBOOK, False, SHIFTS, (faster,)),)).missed == ()
+def test_what_is_only_shown_may_be_sooner() -> None:
+    faster = replace(SLOW, stream=study.TEXTBOOK, median_s={0.25: 6.0, 0.5: 1.0}, judged=False)
+    assert replace(GOOD, duels=(Duel(study.TEXTBOOK, 1.0, SHIFTS, (faster,)),)).missed == ()
 
 
 def test_the_study_as_json_has_no_infinity() -> None:
@@ -141,7 +147,7 @@ def test_the_study_as_json_has_no_infinity() -> None:
 
 def test_a_small_study_runs_all_its_parts() -> None:
     told: list[float] = []
-    plan = Plan(years=0.006, edge_years=0.003, look_seconds=10.0, runs=2, peers=False, seed=3)
+    plan = Plan(years=0.006, second_years=0.001, edge_years=0.003, runs=2, peers=False, effort=Effort.quick(), seed=3)
     found = run_study(plan, lambda done, text: told.append(done))
     assert found.stationary.pages == 0
     assert found.stationary.pages_per_month_high == pytest.approx(
@@ -159,7 +165,7 @@ def test_a_small_study_runs_all_its_parts() -> None:
 
 @pytest.mark.parametrize(("result", "code"), [(GOOD, 0), (replace(GOOD, delays=(replace(SEEN, median_s=900.0),)), 1)])
 def test_the_command_ends_with_1_where_a_target_is_missed(
-    result: Study, code: int, monkeypatch: pytest.MonkeyPatch
+    result: Study, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from fraudctl.drift import drift
 
@@ -169,9 +175,22 @@ def test_the_command_ends_with_1_where_a_target_is_missed(
     assert found.exit_code == code
     assert json.loads(found.stdout)["missed"] == list(result.missed)
     assert (plans[0].seed, plans[0].years, plans[0].peers) == (11, 1.0, True)
+    (tmp_path / "study.json").write_text(found.stdout)
+    told = CliRunner().invoke(drift, ["table", str(tmp_path / "study.json")])
+    assert "| **drift sidecar** | as shipped | 12.0 s | 3.0 s |" in told.stdout
+    assert "| mean of one feature + 0.25 sd |" in told.stdout
     table = CliRunner().invoke(drift, ["simulate", "--years", "2", "--no-peers"])
     assert "False pages, 17 series together" in table.stdout
     assert plans[1] == Plan(years=2.0, peers=False)
+
+
+@pytest.mark.parametrize(("written", "says"), [("no", "is no JSON"), ('{"series": 17}', "this is no study")])
+def test_what_is_no_study_has_no_table(written: str, says: str, tmp_path: Path) -> None:
+    from fraudctl.drift import drift
+
+    (tmp_path / "study.json").write_text(written)
+    found = CliRunner().invoke(drift, ["table", str(tmp_path / "study.json")])
+    assert says in str(found.exception)
 
 
 def test_days_of_a_world_differ_but_flags_do_not() -> None:

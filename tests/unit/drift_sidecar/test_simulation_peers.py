@@ -9,13 +9,27 @@ import pytest
 from scipy import stats
 
 from drift_sidecar import peer_delays
-from drift_sidecar.peer_delays import Effort, adwin_alarms, gumbel_level, time_adwin, time_psi_rule, time_statistic
+from drift_sidecar.peer_delays import (
+    Effort,
+    adwin_alarms,
+    adwin_rate,
+    gumbel_level,
+    lowest_gumbel_level,
+    psi_limit,
+    time_adwin,
+    time_cusum,
+    time_kswin,
+    time_page_hinkley,
+    time_psi_rule,
+)
 from drift_sidecar.peers import (
     KSWIN_RECENT,
     PH_LEAST_ROWS,
     Kswin,
     PageHinkley,
     Stream,
+    cusum,
+    cusum_threshold,
     ks_distance,
     kswin_alpha,
     kswin_distance,
@@ -24,8 +38,8 @@ from drift_sidecar.peers import (
 river = pytest.importorskip("river.drift", reason="river is a development dependency")
 TEXTBOOK = Stream("all alike", 100.0)
 EFFORT = Effort(
-    adwin_rows=60_000, adwin_runs=2, page_hinkley_days=3, kswin_blocks=3, runs=3, kswin_runs=1, limit_s=120.0
-)  # fmt: skip
+    adwin_rows=60_000, adwin_samples=40, adwin_runs=3, page_hinkley_days=3, runs=3, kswin_runs=1, limit_s=120.0
+)
 
 
 @pytest.mark.parametrize("threshold", [5.0, 20.0, 50.0])
@@ -103,8 +117,13 @@ def test_the_gumbel_level_is_exceeded_once_in_so_many_blocks() -> None:
     assert (maxima > level).mean() == pytest.approx(0.01, abs=0.006)
 
 
+def test_the_lowest_gumbel_level_is_below_the_likeliest() -> None:
+    maxima = np.random.default_rng(5).gumbel(size=40)
+    assert gumbel_level(maxima, 500.0) - 5.0 < lowest_gumbel_level(maxima, 500.0) < gumbel_level(maxima, 500.0)
+
+
 def test_page_hinkley_at_a_months_budget_is_calm_and_still_sees_a_large_shift() -> None:
-    found = time_statistic(PageHinkley(), TEXTBOOK, 18.0, (0.5,), EFFORT, 1)
+    found = time_page_hinkley(TEXTBOOK, 18.0, (0.5,), EFFORT, 1)
     assert found.setting is not None
     assert found.setting > 300.0  # published: 50
     assert found.published_alarms_per_day > 1.0
@@ -112,18 +131,60 @@ def test_page_hinkley_at_a_months_budget_is_calm_and_still_sees_a_large_shift() 
 
 
 def test_kswin_at_a_months_budget_does_not_see_a_quarter_of_a_standard_deviation() -> None:
-    found = time_statistic(Kswin(), TEXTBOOK, 18.0, (0.25,), EFFORT, 1)
+    found = time_kswin(TEXTBOOK, 18.0, (0.25,), EFFORT, 1)
     assert math.isinf(found.median_s[0.25])
     assert found.setting is not None
     assert found.setting < 1e-6
+
+
+def test_adwins_rate_by_importance_sampling_is_the_rate_that_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_delays, "ADWIN_WARM_ROWS", 20_000)
+    rows = 400_000
+    alarms = adwin_alarms([np.random.default_rng(1).normal(size=rows)], 0.1)
+    counted = stats.chi2.ppf([0.001, 0.999], [2 * alarms, 2 * alarms + 2]) / 2 / rows
+    found = adwin_rate(TEXTBOOK, 0.1, 60, 2)
+    assert found.low < counted[1]
+    assert found.high > counted[0]
+    assert alarms > 5
 
 
 def test_adwin_at_a_months_budget_sees_a_shift_soon_where_all_rows_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_delays, "ADWIN_WARM_ROWS", 20_000)
     found = time_adwin(TEXTBOOK, 18.0, (0.5,), EFFORT, 1)
     assert found.setting is not None
-    assert found.setting < 0.002
+    assert 1e-8 < found.setting < 1e-4  # published: 0.002
+    assert found.alarms_per_month is not None
+    assert found.alarms_per_month.estimate == pytest.approx(1 / 18, rel=0.6)
     assert 0.5 < found.median_s[0.5] < 10.0
+
+
+def test_the_cusum_alarms_as_often_as_siegmund_says() -> None:
+    out, state = np.empty(400_000), np.zeros(1)
+    cusum(np.random.default_rng(1).normal(size=len(out)), 0.5, state, out)
+    threshold = cusum_threshold(0.5, 2_000.0)
+    alarms, at = 0, 0
+    while at < len(out):
+        state[:] = 0.0
+        rest = out[at:].copy()
+        cusum(np.random.default_rng(at + 2).normal(size=len(rest)), 0.5, state, rest)
+        above = np.flatnonzero(rest >= threshold)
+        if not len(above):
+            break
+        alarms, at = alarms + 1, at + int(above[0]) + 1
+    assert len(out) / alarms == pytest.approx(2_000.0, rel=0.3)
+
+
+def test_no_rule_is_sooner_than_a_cusum_that_is_told_the_shift() -> None:
+    found = time_cusum(TEXTBOOK, 18.0, (0.25, 1.0), EFFORT, 1)
+    assert 4.0 < found.median_s[0.25] < 8.0
+    assert found.median_s[1.0] < 1.0
+    assert not found.judged
+
+
+def test_the_limit_of_psi_leaves_room_for_the_cycle() -> None:
+    calm, restless = psi_limit(TEXTBOOK, 18.0), psi_limit(Stream("cycle", 100.0, cycle=0.1, day_sd=0.01), 18.0)
+    assert 0.0005 < calm < 0.002
+    assert 0.01 < restless < 0.04
 
 
 def test_adwin_has_no_setting_that_lives_with_a_daily_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
