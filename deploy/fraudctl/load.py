@@ -38,6 +38,13 @@ _seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="O
 @click.option("--metrics-url", help="Triton's metrics page.  [default: found on this machine, else port 8002]")
 @click.option("--allow-remote", is_flag=True, help="The server is on another machine, and ours to load.")
 @click.option(
+    "--runner",
+    type=click.Choice(["asyncio", "locust"]),
+    default="asyncio",
+    show_default=True,
+    help="Locust: up to one or two thousand requests a second and process, not coalesced.",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the result.  [default: <home>/load/<scenario>-<time>]",
@@ -56,6 +63,7 @@ def run(
     url: str,
     metrics_url: str | None,
     allow_remote: bool,
+    runner: str,
     out: Path | None,
     home: Path,
     rate: float | None,
@@ -71,6 +79,7 @@ def run(
     bottleneck and no verdict is given. Ctrl-C ends the run early and keeps what was measured.
     """
     from fraud_load import scenario as scenarios
+    from fraud_load.locust_process import run_locust
     from fraud_load.result import save
     from fraud_load.runner import Target
     from fraud_load.runner import run as run_scenario
@@ -79,7 +88,7 @@ def run(
     asked = scenarios.load(scenario, options)
     target = Target(url, metrics_url, allow_remote)
     with progress(asked.name) as tell:
-        result = run_scenario(asked, target, tell)
+        result = (run_locust if runner == "locust" else run_scenario)(asked, target, tell)
     moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     folder = out or home / "load" / f"{asked.name}-{moment}"
     save(result, folder)

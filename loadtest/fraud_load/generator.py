@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,49 @@ class Ended:
     latency_s: npt.NDArray[np.float64]
 
 
+class Record:
+    """What became of each arrival of a plan; times on the sender's clock until `requests` subtracts the start."""
+
+    def __init__(self, plan: Plan) -> None:
+        n = len(plan)
+        self.plan = plan
+        self.taken, self.sent, self.done = (np.full(n, np.nan) for _ in range(3))
+        self.status = np.full(n, Status.UNSENT, np.int8)
+        self.source = np.full(n, NO_SOURCE, np.int8)
+        self.call = np.full(n, -1, np.int32)
+
+    def requests(self, start: float) -> Requests:
+        """All of it, second 0 being `start` on the clock."""
+        return Requests(
+            intended_s=self.plan.intended_s,
+            taken_s=self.taken - start,
+            sent_s=self.sent - start,
+            done_s=self.done - start,
+            rows=np.diff(self.plan.first).astype(np.int16),
+            status=self.status,
+            source=self.source,
+            kind=self.plan.kind,
+            call=self.call,
+        )
+
+
+def score_call(rows: Int64, sending: Sending, purpose: str) -> Call:
+    """The request with these rows: the server is told the deadline, and we wait longer, to see how late it is."""
+    parameters: dict[str, int | str] = {PARAMETER_DEADLINE: round(sending.deadline_ms * 1e3)}
+    if purpose != PURPOSE_SCORE:
+        parameters[PARAMETER_PURPOSE] = purpose
+    return Call(SCORE_MODEL, TRANSACTION, rows, (SCORE, VERDICT), sending.give_up_s, parameters)
+
+
+def sources(answer: Mapping[str, npt.NDArray[Any]], rows: int) -> npt.NDArray[np.int32] | None:
+    """[N] the source of each row; None where the answer breaks the contract."""
+    verdict = answer.get(VERDICT)
+    if verdict is None or verdict.shape != (rows, len(VERDICT_COLUMNS)):
+        return None
+    column: npt.NDArray[np.int32] = verdict[:, _SOURCE]
+    return column
+
+
 class Generator:
     """Sends `plan` (with `rows` as stamped) through `transport`; `clock` is monotonic and in seconds."""
 
@@ -62,15 +105,9 @@ class Generator:
     ) -> None:
         self._plan, self._rows, self._sending = plan, rows, sending
         self._transport, self._clock = transport, clock
-        self._parameters: dict[str, int | str] = {PARAMETER_DEADLINE: round(sending.deadline_ms * 1e3)}
-        if purpose != PURPOSE_SCORE:
-            self._parameters[PARAMETER_PURPOSE] = purpose
-        n = len(plan)
+        self._purpose = purpose
+        self._record = Record(plan)
         self._first: list[int] = plan.first.tolist()
-        self._taken, self._sent, self._done = (np.full(n, np.nan) for _ in range(3))
-        self._status = np.full(n, Status.UNSENT, np.int8)
-        self._source = np.full(n, NO_SOURCE, np.int8)
-        self._call = np.full(n, -1, np.int32)
         self._calls = 0
         self._head = self._tail = 0
         """Arrivals [head, tail) were taken up and wait to be sent."""
@@ -95,7 +132,7 @@ class Generator:
         if not ranges:
             return Ended(np.empty(0, np.int64), np.empty(0))
         position = np.concatenate([np.arange(a, b) for a, b in ranges])
-        return Ended(position, self._done[position] - self._start - self._plan.intended_s[position])
+        return Ended(position, self._record.done[position] - self._start - self._plan.intended_s[position])
 
     async def run(self, start: float) -> Requests:
         """Send everything, the first arrival's second 0 being `start` on the clock; ends with the last answer."""
@@ -108,7 +145,7 @@ class Generator:
                 await asyncio.sleep(min(wait, _LOOK_EVERY_S))
                 continue
             upto = int(np.searchsorted(due, now, side="right"))
-            self._taken[self._tail : upto] = now
+            self._record.taken[self._tail : upto] = now
             self._tail = upto
             self._dispatch()
             await asyncio.sleep(0)
@@ -117,7 +154,7 @@ class Generator:
             await asyncio.wait(self._out)
         if self._failure is not None:
             raise self._failure
-        return self._requests()
+        return self._record.requests(start)
 
     def _dispatch(self) -> None:
         """Send what waits, as far as it may go out now."""
@@ -149,52 +186,38 @@ class Generator:
         oldest = now - self._start - self._sending.give_up_s
         over = int(np.searchsorted(self._plan.intended_s[: self._tail], oldest, side="left"))
         if over > self._head:
-            self._sent[self._head : over] = now
+            self._record.sent[self._head : over] = now
             self._end(self._head, over, Status.TIMEOUT, now)
             self._head = over
 
     async def _carry(self, a: int, b: int) -> None:
         """One request with the arrivals [a, b)."""
         rows = self._rows[self._first[a] : self._first[b]]
-        call = Call(SCORE_MODEL, TRANSACTION, rows, (SCORE, VERDICT), self._sending.give_up_s, self._parameters)
-        self._call[a:b] = self._calls
+        record = self._record
+        record.call[a:b] = self._calls
         self._calls += 1
-        self._sent[a:b] = self._clock()
+        record.sent[a:b] = self._clock()
         try:
-            answer = await self._transport.infer(call)
+            answer = await self._transport.infer(score_call(rows, self._sending, self._purpose))
         except FraudClientError as error:
-            self._end(a, b, _status(error), self._clock())
+            self._end(a, b, status_of(error), self._clock())
             return
         now = self._clock()
-        verdict = answer.get(VERDICT)
-        if verdict is None or verdict.shape != (len(rows), len(VERDICT_COLUMNS)):
+        found = sources(answer, len(rows))
+        if found is None:
             self._end(a, b, Status.OTHER, now)
             return
-        starts = np.subtract(self._first[a:b], self._first[a])
-        self._source[a:b] = np.maximum.reduceat(verdict[:, _SOURCE], starts)
+        record.source[a:b] = np.maximum.reduceat(found, np.subtract(self._first[a:b], self._first[a]))
         self._end(a, b, Status.OK, now)
 
     def _end(self, a: int, b: int, status: Status, now: float) -> None:
-        self._done[a:b] = now
-        self._status[a:b] = status
+        self._record.done[a:b] = now
+        self._record.status[a:b] = status
         self._ended.append((a, b))
 
-    def _requests(self) -> Requests:
-        start = self._start
-        return Requests(
-            intended_s=self._plan.intended_s,
-            taken_s=self._taken - start,
-            sent_s=self._sent - start,
-            done_s=self._done - start,
-            rows=np.diff(self._plan.first).astype(np.int16),
-            status=self._status,
-            source=self._source,
-            kind=self._plan.kind,
-            call=self._call,
-        )
 
-
-def _status(error: FraudClientError) -> Status:
+def status_of(error: FraudClientError) -> Status:
+    """How a call ended that raised this."""
     if isinstance(error, InvalidRequest):
         return Status.REFUSED
     if isinstance(error, DeadlineExceeded):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import yaml
 
 from fraud_data import read_transactions
 from fraud_load import arrivals
@@ -24,7 +25,10 @@ MOST_ARRIVALS: Final = 20_000_000
 """A scenario with more would not fit into the generator's memory."""
 MOST_RATE: Final = 1_000_000.0
 MOST_SECONDS: Final = 86_400.0
+MOST_GIVE_UP_S: Final = 60.0
 PATTERNS: Final = ("poisson", "regular")
+_PATTERN_OF: Final = {"constant": "regular", "poisson": "poisson", "replay": "regular"}
+"""Kinds whose name says how they are spaced."""
 KINDS: Final = ("constant", "poisson", "ramp", "steps", "spike", "day", "replay")
 
 SLOS: Final[dict[str, tuple[float, float]]] = {
@@ -149,6 +153,18 @@ class Scenario:
         """Plain values, as results keep them."""
         return asdict(self)
 
+    def as_yaml(self) -> str:
+        """The scenario as a file that `parse` reads, every default written out."""
+        when = self.arrivals
+        arrivals_section: dict[str, Any] = {"kind": when.kind, **when.numbers}
+        if when.kind != "steps":
+            arrivals_section["duration_s"] = when.duration_s
+        if when.kind not in _PATTERN_OF:
+            arrivals_section["pattern"] = when.pattern
+        if when.file is not None:
+            arrivals_section["file"] = when.file
+        return yaml.safe_dump({**asdict(self), "arrivals": arrivals_section}, sort_keys=False, allow_unicode=True)
+
 
 def folder() -> Path:
     """Where the scenarios that come with the project lie: in the wheel, or beside the package."""
@@ -227,8 +243,7 @@ def _arrivals(section: Section) -> Arrivals:
         duration_s = section.number("duration_s", 0.5, MOST_SECONDS)
     if kind == "spike" and numbers["at_s"] + numbers["for_s"] >= duration_s:
         raise section.refuse("duration_s", "the spike must end before; write more than at_s + for_s")
-    own = {"constant": "regular", "poisson": "poisson", "replay": "regular"}.get(kind)
-    pattern = own or section.choice("pattern", PATTERNS, "poisson")
+    pattern = _PATTERN_OF.get(kind) or section.choice("pattern", PATTERNS, "poisson")
     return Arrivals(kind, duration_s, pattern, numbers, section.text("file") if kind == "replay" else None)
 
 
@@ -259,7 +274,7 @@ def _sending(section: Section) -> Sending:
         coalesce=section.flag("coalesce", False),
         in_flight=section.whole("in_flight", 1, 64, 3),
         deadline_ms=section.number("deadline_ms", 0.001, 60_000.0, DEFAULT_DEADLINE_US / 1e3),
-        give_up_s=section.number("give_up_s", 0.01, 60.0, 10.0),
+        give_up_s=section.number("give_up_s", 0.01, MOST_GIVE_UP_S, 10.0),
         slow_connections=section.whole("slow_connections", 0, 1_000, 0),
     )
 

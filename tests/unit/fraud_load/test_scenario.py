@@ -50,6 +50,12 @@ def test_a_scenario_of_the_project_has_its_file_s_name_targets_and_samples_for_t
             assert arrivals * (1 - found.workload.bad_share) >= samples_for(level)
 
 
+@pytest.mark.parametrize("name", scenario.names())
+def test_a_scenario_written_out_is_the_same_scenario(name: str) -> None:
+    found = scenario.load(name)
+    assert scenario.parse(found.as_yaml(), "again.yaml") == found
+
+
 def test_peak_is_ten_thousand_transactions_a_second_below_100_ms() -> None:
     peak = scenario.load("peak")
     assert peak.arrivals.profile().peak * peak.workload.mean_rows == 10_000
