@@ -19,7 +19,7 @@ serve: setup ## the same stack, kept running on localhost:8001 (gRPC) until SIGT
 	@$(BIN)/fraudctl serve --prepare
 
 bench: setup ## throughput, latency, CPU per transaction, targets; exit code 1 where one is missed (20 minutes)
-	@$(BIN)/fraudctl bench
+	@$(BIN)/fraudctl bench --peers
 
 test: setup lint ## everything that a change must pass
 	@$(BIN)/python -m pytest
@@ -41,6 +41,10 @@ unit: setup ## the fast tests only: no server is started
 lock: setup ## write requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra load --universal --python-version 3.10 \
 	    --generate-hashes --no-header --upgrade -q -o requirements.lock
+	@cd loadtest/fraud_bench/peers && for peer in fastapi litserve mlserver; do \
+	    $(CURDIR)/$(BIN)/uv pip compile $$peer/requirements.in -c $(CURDIR)/requirements.lock --universal \
+	    --python-version 3.10 --generate-hashes --no-header --no-annotate --upgrade -q -o $$peer/requirements.txt \
+	    || exit 1; done
 
 clean: ## remove the environment, the state and the built releases
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis

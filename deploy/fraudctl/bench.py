@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,12 +51,12 @@ def bench(
     Starts everything itself on free loopback ports, with a preloaded store, and ends it. Without a release, one is
     trained first. Exit code 1 where a target is missed.
     """
-    from fraud_bench.report import markdown, table
+    from fraud_bench.report import markdown, read, table
 
     if result_file is None:
         result = _measure(repository, home, _plan(quick, peers, rounds, seconds, perf_analyzer), only)
     else:
-        result = json.loads(result_file.read_text(encoding="utf-8"))
+        result = read(result_file.read_text(encoding="utf-8"))
     if write is not None:
         write.write_text(markdown(result, "fraudctl bench --peers --write docs/benchmarks.md"), encoding="utf-8")
     emit(result, as_json, table=table(result))
@@ -81,13 +80,14 @@ def _plan(quick: bool, peers: bool, rounds: int | None, seconds: float | None, p
 
 def _measure(repository: Path, home: Path, plan: Any, only: str | None) -> dict[str, Any]:
     from fraud_bench.bench import run
-    from fraud_bench.rows import ROWS
+    from fraud_bench.rows import RIVAL_ROWS, ROWS
     from fraudctl.demo import prepare_release
 
     prefixes = tuple(only.split(",")) if only else ("",)
-    rows = [row for row in ROWS if row.key.startswith(prefixes)]
+    offered = [*ROWS, *(RIVAL_ROWS if plan.peers else ())]
+    rows = [row for row in offered if row.key.startswith(prefixes)]
     if not rows:
-        raise InvalidInput(f"--only {only}: no row begins so; rows are {', '.join(row.key for row in ROWS)}")
+        raise InvalidInput(f"--only {only}: no row begins so; rows are {', '.join(row.key for row in offered)}")
     prepare_release(repository, home)
     with progress("bench") as report:
         return run(repository, home, plan, report, rows)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from fraud_bench.feed import Feed, History, even_history, simulated_history
 from fraud_bench.log_check import logged
 from fraud_bench.machine import describe
 from fraud_bench.report import document
+from fraud_bench.rivals import RIVALS, Rival, rival_server
 from fraud_bench.rounds import measure
 from fraud_bench.rows import FLOOR, IN_PROCESS, LMDB, REDIS, ROWS, THICK, THIN, Row, Stage
 from fraud_bench.servers import Server
@@ -47,16 +50,18 @@ class Plan:
     perf_analyzer: Path | None = None
     peers: bool = False
     quick: bool = False
+    budget_s: float = math.inf
+    """No round is begun that would end later than this after the start; the first always is."""
 
     @classmethod
-    def short(cls, **given: Any) -> Plan:
+    def short(cls) -> Plan:
         """The same shape in under three minutes."""
-        return cls(rounds=2, seconds=1.0, customers=1_000, terminals=2_000, quick=True, **given)
+        return cls(rounds=2, seconds=1.0, customers=1_000, terminals=2_000, quick=True, budget_s=165.0)
 
 
 def run(repository: Path, home: Path, plan: Plan, progress: Progress, rows: Sequence[Row] = ROWS) -> dict[str, Any]:
     """Measure and judge; what the benchmark writes under `home` is removed at the end."""
-    began = datetime.now(timezone.utc)
+    began, deadline = datetime.now(timezone.utc), time.monotonic() + plan.budget_s
     release = Routes.read(repository).production
     schema = pinned_schema(repository, release)
     if schema.column_names != default_schema().column_names:
@@ -66,15 +71,15 @@ def run(repository: Path, home: Path, plan: Plan, progress: Progress, rows: Sequ
     with tempfile.TemporaryDirectory(prefix="bench-", dir=home.absolute()) as name:
         stage = Stage(Path(name), plan.seconds, repository.absolute(), ensemble_name(release), None)
         needs = {name for row in rows for name in row.kind.needs}
-        with standing(stage, schema, plan, needs, progress):
-            found = measure(rows, stage, plan.rounds, progress)
+        with standing(stage, schema, plan, needs, home.absolute() / "peers", progress):
+            found = measure(rows, stage, plan.rounds, progress, deadline=deadline)
             idle = {name: round(server.idle_cores, 4) for name, server in stage.servers.items()}
         progress(1.0, "reading the decision logs")
         logs = {name: logged(server.log) for name, server in stage.servers.items() if server.log is not None}
     settings = {
         "release": ensemble_name(release),
         "quick": plan.quick,
-        "rounds": plan.rounds,
+        "rounds": found.rounds,
         "seconds": plan.seconds,
         "customers": plan.customers,
         "terminals": plan.terminals,
@@ -86,14 +91,16 @@ def run(repository: Path, home: Path, plan: Plan, progress: Progress, rows: Sequ
 
 
 @contextmanager
-def standing(stage: Stage, schema: Schema, plan: Plan, needs: set[str], progress: Progress) -> Iterator[None]:
+def standing(
+    stage: Stage, schema: Schema, plan: Plan, needs: set[str], environments: Path, progress: Progress
+) -> Iterator[None]:
     """The servers and stores that `needs` names, up and quiet; what cannot stand is named in `stage.missing`."""
     histories = _histories(schema, plan, needs)
     template = stage.folder / "template"
     with ExitStack() as stack:
         _find_perf_analyzer(stage, plan)
         _preload(f"lmdb://{template}", schema, histories, progress)
-        for name in needs & {IN_PROCESS, LMDB}:
+        for name in needs & {IN_PROCESS, LMDB, *(rival.name for rival in RIVALS)}:
             shutil.copytree(template, stage.folder / name / "store")
         stage.job = {
             "repository": str(stage.repository),
@@ -106,11 +113,12 @@ def standing(stage: Stage, schema: Schema, plan: Plan, needs: set[str], progress
             FLOOR: lambda: stack.enter_context(servers.floor(stage.folder / FLOOR, schema.width)),
             REDIS: lambda: _on_redis(stage, stack, schema, histories[LMDB], progress),
         }
+        ways |= {rival.name: partial(_rival, stage, stack, rival, environments) for rival in RIVALS}
         for name, start in ways.items():
             if name in needs:
                 progress(0.0, f"starting {name}")
                 _stand(stage, name, start)
-        for number, name in enumerate((LMDB, THIN, THICK, IN_PROCESS, REDIS)):
+        for number, name in enumerate((LMDB, THIN, THICK, IN_PROCESS, REDIS, *(rival.name for rival in RIVALS))):
             history = histories.get(name, histories[LMDB])
             stage.feeds[name] = Feed(history, schema, first_id=(number + 1) * 10**12, in_order=name in (THIN, THICK))
         yield
@@ -163,3 +171,7 @@ def _on_redis(stage: Stage, stack: ExitStack, schema: Schema, history: History, 
     url, pid = stack.enter_context(servers.redis(stage.folder / "redis-server"))
     _preload(url, schema, {REDIS: history}, progress)
     return _served(stage, stack, REDIS, url, {"redis": pid})
+
+
+def _rival(stage: Stage, stack: ExitStack, rival: Rival, environments: Path) -> Server:
+    return stack.enter_context(rival_server(rival, environments, stage.repository, stage.folder / rival.name))

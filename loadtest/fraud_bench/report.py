@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,9 +17,22 @@ from fraud_bench.log_check import Logged
 from fraud_bench.rounds import Measurements
 from fraud_bench.rows import Row
 from fraud_bench.targets import Judgement, judge
+from fraud_scoring.errors import InvalidInput
 
 VERSION: Final = 1
 _ROW_COLUMNS: Final = ("transactions/s", "p50 ms", "p99 ms", "p99.9 ms", "server µs", "client µs")
+
+
+def read(text: str) -> dict[str, Any]:
+    """A document that was kept; InvalidInput where it is none that these tables can show."""
+    try:
+        found = json.loads(text)
+        version = found["version"]
+    except (ValueError, TypeError, KeyError):
+        raise InvalidInput("this is no result of the benchmark; keep one with: fraudctl bench --json > FILE") from None
+    if version != VERSION:
+        raise InvalidInput(f"the result has version {version}; this is version {VERSION}: measure again")
+    return dict(found)
 
 
 def document(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -35,10 +37,26 @@ class Measurements:
         return statistics.median(values) if 2 * len(values) > self.rounds else None
 
 
-def measure(rows: Sequence[Row], stage: Stage, rounds: int, progress: Progress) -> Measurements:
-    """Every row once a round; each round begins with another row, so that none has a place of its own."""
-    found = Measurements(rounds, {row.key: [] for row in rows})
+def measure(
+    rows: Sequence[Row],
+    stage: Stage,
+    rounds: int,
+    progress: Progress,
+    *,
+    deadline: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> Measurements:
+    """Every row once a round; each round begins with another row, so that none has a place of its own.
+
+    After the first, no round is begun that would end behind the `deadline` if it took as long as the one before.
+    """
+    found = Measurements(0, {row.key: [] for row in rows})
+    began = took = clock()
     for number in range(rounds):
+        took, began = clock() - began, clock()
+        if number and began + took > deadline:
+            break
+        found.rounds += 1
         shift = number * len(rows) // rounds
         for place, row in enumerate((*rows[shift:], *rows[:shift])):
             progress((number + place / len(rows)) / rounds, f"round {number + 1} of {rounds}: {row.title}")

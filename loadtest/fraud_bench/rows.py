@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from fraud_bench import floor
 from fraud_bench.feed import Feed, Int64
 from fraud_bench.loads import WARM_S, Measured, by_generator, by_perf_analyzer
+from fraud_bench.rivals import RIVALS
 from fraud_bench.servers import CannotMeasure, Server
 from fraud_load.perf_analyzer import Load
 from fraud_scoring.wire import SCORE_MODEL
@@ -22,6 +23,8 @@ THICK: Final = "thick"
 IN_PROCESS: Final = "in_process"
 REPEATABLE_ROWS: Final = 20_000
 """Of transactions that nobody records: they may come again."""
+EVEN_ROWS: Final = 30_000
+"""A round of few customers: each has a payment in twelve hours, so that more of them would reach the present."""
 
 
 @dataclass
@@ -117,6 +120,7 @@ class Batches:
     server: str = LMDB
     feed: str = LMDB
     most_per_second: int = 400_000
+    most_rows: int = 10**9
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -131,7 +135,8 @@ class Batches:
             "callers": self.callers,
             "seconds": stage.seconds,
         }
-        count = stage.rows_for(self.most_per_second, sent_before) // self.rows_each * self.rows_each
+        count = min(stage.rows_for(self.most_per_second, sent_before), self.most_rows)
+        count -= count % self.rows_each
         return stage.fresh(self.feed, count, lambda rows: by_generator("batches", asked, rows, stage.folder, server))
 
 
@@ -179,6 +184,37 @@ class InProcess:
         return stage.fresh(IN_PROCESS, count, lambda rows: by_generator("in_process", asked, rows, stage.folder, None))
 
 
+@dataclass(frozen=True)
+class HttpCalls:
+    """Single rows over HTTP as JSON, 64 connections: to a rival, or to our own front door."""
+
+    server: str
+    path: str
+    shape: str
+    connections: int = 64
+    most_per_second: int = 16_000
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.server,)
+
+    def measure(self, stage: Stage, sent_before: int) -> Measured:
+        server = stage.server(self.server)
+        host, _, port = server.http_url.rpartition(":")
+        asked = {
+            "host": host,
+            "port": int(port),
+            "path": self.path,
+            "shape": self.shape,
+            "callers": self.connections,
+            "seconds": stage.seconds,
+        }
+        count = stage.rows_for(self.most_per_second, sent_before)
+        return stage.fresh(
+            self.server, count, lambda rows: by_generator("http_calls", asked, rows, stage.folder, server)
+        )
+
+
 ROWS: Final = (
     *(Row(f"coalesced_{n}", f"single calls, asyncio client, {n:,} concurrent", Coalesced(n)) for n in (64, 256, 1000)),
     *(Row(f"single_{n}", f"single rows, perf_analyzer, {n} concurrent", PerfAnalyzer(n)) for n in (1, 16, 64, 256)),
@@ -190,16 +226,24 @@ ROWS: Final = (
         )
         for n in (1, 16, 64, 256)
     ),
-    Row("rows_8", "8 rows a request, 16 concurrent", PerfAnalyzer(16, 8, most_per_second=60_000)),
+    Row("rows_8", "8 rows a request, 16 concurrent", PerfAnalyzer(16, 8, most_per_second=40_000)),
     Row("rows_64", "64 rows a request, 8 concurrent", Batches(64, 8)),
     Row("rows_512", "512 rows a request, 4 concurrent", Batches(512, 4)),
     Row("floor_1_hop", "floor: one identity model, 64 concurrent", PerfAnalyzer(64, server=FLOOR, model=floor.ONE_HOP)),
     Row("floor_3_hops", "floor: three of them, 64 concurrent", PerfAnalyzer(64, server=FLOOR, model=floor.THREE_HOPS)),
     *(Row(f"ceiling_{n}", f"ceiling: the job in-process, {n} rows a call", InProcess(n)) for n in (1, 64, 512)),
-    Row(
-        "history_1", "64 rows a request, 1 concurrent, 64 customers", Batches(64, 1, feed=THIN, most_per_second=20_000)
-    ),
-    Row("history_100", "the same with 100 times their history", Batches(64, 1, feed=THICK, most_per_second=20_000)),
+    Row("history_1", "64 rows a request, 1 concurrent, 64 customers", Batches(64, 1, feed=THIN, most_rows=EVEN_ROWS)),
+    Row("history_100", "the same with 100 times their history", Batches(64, 1, feed=THICK, most_rows=EVEN_ROWS)),
     Row("redis_64", "64 rows a request, 8 concurrent, on Redis", Batches(64, 8, server=REDIS, feed=REDIS)),
     Row("idle", "one caller, one row, blocking client", OneCaller()),
+    Row(
+        "http_64",
+        "single rows over HTTP and JSON, 64 concurrent",
+        HttpCalls(LMDB, f"/v2/models/{SCORE_MODEL}/infer", "kserve"),
+    ),
 )
+RIVAL_ROWS: Final = tuple(
+    Row(rival.name, f"peer: {rival.title}, 64 concurrent", HttpCalls(rival.name, rival.path, rival.shape))
+    for rival in RIVALS
+)
+"""With --peers."""

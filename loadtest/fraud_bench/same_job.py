@@ -6,22 +6,26 @@ that the served front door runs, so that who serves it is the only difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from fraud_scoring.decision_log import Context, open_writer
 from fraud_scoring.errors import FraudError
 from fraud_scoring.features import replay
-from fraud_scoring.front_door import FrontDoor, Request
+from fraud_scoring.front_door import FrontDoor, Reply, Request
 from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.releases import Routes, decision_rule
 from fraud_scoring.scorecard import Scorecard
-from fraud_scoring.settings import LogSettings
+from fraud_scoring.settings import LogSettings, Settings
 from fraud_scoring.stores import Answers, open_store
 from fraud_scoring.windows import Int64
+
+REPOSITORY_VARIABLE: Final = "FRAUD_REPOSITORY"
 
 
 class Job:
@@ -43,16 +47,14 @@ class Job:
 
     def answer(self, rows: Int64) -> Answers:
         """The answers to one request, as safe as the log makes them; raises what the front door refuses with."""
-        return self.answer_all([rows])[0]
+        (reply,) = self.answer_all([rows])
+        if isinstance(reply, FraudError):
+            raise reply
+        return reply
 
-    def answer_all(self, requests: list[Int64]) -> list[Answers]:
-        """The answers to several requests as one batch; raises the first refusal."""
-        found: list[Answers] = []
-        for reply in self._front_door.answer([Request(rows) for rows in requests]):
-            if isinstance(reply, FraudError):
-                raise reply
-            found.append(reply)
-        return found
+    def answer_all(self, requests: Sequence[Int64]) -> list[Reply]:
+        """The answers to several requests as one batch, each its own or its own error."""
+        return self._front_door.answer([Request(rows) for rows in requests])
 
     def close(self) -> None:
         if self._log is not None:
@@ -68,3 +70,9 @@ def open_job(repository: Path, store_url: str, log: LogSettings | None, writer: 
         yield job
     finally:
         job.close()
+
+
+def job_from_environment() -> Job:
+    """A worker's own job on the store and log of all workers: FRAUD_REPOSITORY, and what the model processes read."""
+    settings = Settings.read()
+    return Job(Path(os.environ[REPOSITORY_VARIABLE]), settings.store_url, settings.log, f"worker-{os.getpid()}")

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,8 +73,16 @@ class Server:
 
 
 @contextmanager
-def program(command: Sequence[str], log: Path, ready: Callable[[str], bool], **options: object) -> Iterator[int]:
-    """A program from when `ready` says so of a line that it printed until the end of `with`; gives its process id."""
+def program(
+    command: Sequence[str],
+    log: Path,
+    ready: Callable[[str], bool] | None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[int]:
+    """A program from when `ready` says so of a line that it printed until the end of `with`; gives its process id.
+
+    Without `ready` it is not waited for. What it prints is kept in `log`.
+    """
     process = subprocess.Popen(
         tethered(command),
         stdin=subprocess.DEVNULL,
@@ -83,16 +91,17 @@ def program(command: Sequence[str], log: Path, ready: Callable[[str], bool], **o
         text=True,
         errors="replace",
         start_new_session=True,
-        **options,  # type: ignore[call-overload]
+        env=environment,
     )
     is_ready, ended, last = threading.Event(), threading.Event(), deque[str](maxlen=3)
 
     def read() -> None:
-        with log.open("w", encoding="utf-8") as file:
+        assert process.stdout is not None
+        with log.open("w", encoding="utf-8") as file, process.stdout:
             for line in process.stdout:
                 file.write(line)
                 last.append(line.strip())
-                if ready(line):
+                if ready is not None and ready(line):
                     is_ready.set()
         ended.set()
         is_ready.set()
@@ -100,7 +109,7 @@ def program(command: Sequence[str], log: Path, ready: Callable[[str], bool], **o
     reader = threading.Thread(target=read, name="program", daemon=True)
     reader.start()
     try:
-        if not is_ready.wait(START_S) or ended.is_set():
+        if ready is not None and (not is_ready.wait(START_S) or ended.is_set()):
             raise CannotMeasure(f"{Path(command[0]).name} did not start: {' | '.join(last) or 'it said nothing'}"[:400])
         yield process.pid
     finally:
@@ -166,8 +175,10 @@ def floor(folder: Path, columns: int) -> Iterator[Server]:
     try:
         transport = GrpcTransport(settings.url)
         try:
-            _wait_until(
-                lambda: all(_is_ready(transport, model) for model in (ONE_HOP, THREE_HOPS)), "the floor's server"
+            wait_until(
+                lambda: all(_is_ready(transport, model) for model in (ONE_HOP, THREE_HOPS)),
+                "the floor's server",
+                process.pid,
             )
         finally:
             transport.close()
@@ -207,14 +218,16 @@ def _wait_for_child(pid: int, word: str) -> int:
                     found.append(child)
         return bool(found)
 
-    _wait_until(look, word)
+    wait_until(look, word, pid)
     return found[0]
 
 
-def _wait_until(happened: Callable[[], bool], what: str) -> None:
-    """For what sends no event."""
+def wait_until(happened: Callable[[], bool], what: str, pid: int) -> None:
+    """For what sends no event; CannotMeasure when the process `pid` has ended, or after START_S."""
     give_up = time.monotonic() + START_S
     while not happened():
         if time.monotonic() > give_up:
             raise CannotMeasure(f"{what} did not start within {START_S:g} s")
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            raise CannotMeasure(f"{what} ended while it started")
         time.sleep(_LOOK_EVERY_S)

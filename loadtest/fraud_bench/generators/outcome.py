@@ -87,7 +87,11 @@ class Tally:
 
 
 async def closed_loop(
-    send: Callable[[int], Awaitable[object]], count: int, callers: int, tally: Tally, failures: type[Exception]
+    send: Callable[[int], Awaitable[object]],
+    count: int,
+    callers: int,
+    tally: Tally,
+    failures: type[Exception] | tuple[type[Exception], ...],
 ) -> None:
     """`callers` send requests 0, 1, … one after the other until the time, or what there is to send, is over."""
     numbers = iter(range(count))

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from fraud_bench.log_check import Logged
 from fraud_bench.machine import describe
-from fraud_bench.report import document, markdown, table
+from fraud_bench.report import document, markdown, read, table
 from fraud_bench.rounds import Measurements
 from fraud_bench.rows import ROWS
+from fraud_scoring.errors import InvalidInput
 
 LOGS = {"lmdb": Logged(answers=100, repeats=0, scorecard=0)}
 SETTINGS = {
@@ -37,6 +38,15 @@ def test_the_document_holds_every_round_and_the_medians(result: dict[str, Any]) 
     assert row["median"]["latency_ms"] == {"p50": 2.0, "p99": 4.0, "p99.9": 6.0}
     assert row["median"]["cpu_us"] == {"server": 10.0, "client": 10.0}
     assert result["held"] is True
+
+
+def test_a_kept_document_is_read_again_and_anything_else_is_refused(result: dict[str, Any]) -> None:
+    assert read(json.dumps(result)) == result
+    for text in ("", "[]", "{}"):
+        with pytest.raises(InvalidInput, match="no result of the benchmark; keep one with"):
+            read(text)
+    with pytest.raises(InvalidInput, match="has version 0"):
+        read(json.dumps({**result, "version": 0}))
 
 
 def test_the_machine_is_described(result: dict[str, Any]) -> None:

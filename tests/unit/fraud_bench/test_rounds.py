@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fraud_bench.feed import Feed, simulated_history
 from fraud_bench.loads import Measured
 from fraud_bench.rounds import Measurements, measure
-from fraud_bench.rows import ROWS, Row, Stage
+from fraud_bench.rows import RIVAL_ROWS, ROWS, Row, Stage
 from fraud_bench.servers import CannotMeasure
+from support.rows import DEFAULT_SCHEMA
 
 Make = Callable[..., Measured]
 
@@ -56,6 +58,36 @@ def test_a_load_is_told_what_it_sent_before(stage: Stage, measured: Make) -> Non
     assert kind.sent_before == [0, 30, 3_000]
 
 
+def test_a_round_that_would_end_too_late_is_not_begun(stage: Stage, measured: Make) -> None:
+    now = [100.0]
+
+    class Slow(Scripted):
+        def measure(self, stage: Stage, sent_before: int) -> Measured:
+            now[0] += 50
+            return super().measure(stage, sent_before)
+
+    kind = Slow(*[measured()] * 5)
+    found = measure([Row("a", "a", kind)], stage, 5, nothing, deadline=240.0, clock=lambda: now[0])
+    assert found.rounds == len(found.found["a"]) == 2
+    late = measure([Row("a", "a", kind)], stage, 5, nothing, deadline=0.0, clock=lambda: now[0])
+    assert late.rounds == 1
+
+
+def test_a_load_gets_more_rows_than_it_sent_before_and_not_many_more(stage: Stage) -> None:
+    assert stage.rows_for(10_000, 0) == 20_000
+    assert stage.rows_for(10_000, 6_000) == 12_000
+    assert stage.rows_for(10_000, 1_000) == 5_000
+    assert stage.rows_for(10_000, 19_000) == 20_000
+
+
+def test_a_load_that_repeated_itself_is_not_measured(stage: Stage, measured: Make) -> None:
+    history = simulated_history(20, 40, 7, DEFAULT_SCHEMA)
+    stage.feeds["lmdb"] = Feed(history, DEFAULT_SCHEMA, first_id=10**12)
+    assert stage.fresh("lmdb", 3_000, lambda rows: measured()).sent == 3_000
+    with pytest.raises(CannotMeasure, match="3,000 transactions were sent and only 2,999 were new"):
+        stage.fresh("lmdb", 2_999, lambda rows: measured())
+
+
 def test_a_row_keeps_its_median_while_most_rounds_could_be_measured(stage: Stage, measured: Make) -> None:
     kind = Scripted(measured(100), CannotMeasure("it hung"), measured(300))
     found = measure([Row("a", "a", kind)], stage, 3, nothing)
@@ -80,9 +112,9 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios(measured: Make) -> None:
 
 
 def test_the_table_has_every_row_that_was_promised_and_no_key_twice() -> None:
-    keys = [row.key for row in ROWS]
+    keys = [row.key for row in (*ROWS, *RIVAL_ROWS)]
     assert len(set(keys)) == len(keys)
     assert {"coalesced_64", "coalesced_256", "coalesced_1000", "idle", "redis_64", "history_100"} <= set(keys)
     assert {f"{kind}_{n}" for kind in ("single", "direct") for n in (1, 16, 64, 256)} <= set(keys)
     assert {f"rows_{n}" for n in (8, 64, 512)} | {f"ceiling_{n}" for n in (1, 64, 512)} <= set(keys)
-    assert {"floor_1_hop", "floor_3_hops"} <= set(keys)
+    assert {"floor_1_hop", "floor_3_hops", "fastapi", "litserve", "mlserver"} <= set(keys)
