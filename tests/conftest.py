@@ -128,3 +128,25 @@ def client(server: Server) -> Iterator[FraudClient]:
 
     with FraudClient(server.url, deadline=PATIENT, token_key=b"a key for tests, no secret") as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of all tests that do it no harm; each uses a namespace of its own."""
+    from support.redis import MISSING, PROGRAM, RedisServer
+
+    if PROGRAM is None:
+        pytest.skip(MISSING)
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same, three primaries with a replica each."""
+    from support.redis import MISSING, PROGRAM, RedisCluster
+
+    if PROGRAM is None:
+        pytest.skip(MISSING)
+    with RedisCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster.url

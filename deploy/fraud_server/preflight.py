@@ -30,7 +30,9 @@ def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
     verify_release(settings.repository, release)
     Settings.read({STORE_VARIABLE: settings.store_url})  # the wrong NumPy is found here
     if settings.store_url.startswith("memory:"):
-        raise InvalidDefinition("store memory: is one process's own, and a server has several; write lmdb:///folder")
+        raise InvalidDefinition(
+            "store memory: is one process's own, and a server has several; write lmdb:///folder or redis://host"
+        )
     taken: dict[int, str] = {}
     for name, port in vars(settings.ports).items():
         if port is None:
@@ -44,10 +46,9 @@ def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
     except OSError as error:
         raise CannotServe(f"folder {settings.home}: {error.strerror}; choose another with --home") from None
     _check_space(settings.home, "--home", least_free_mib)
-    store = urlsplit(settings.store_url)
-    if store.scheme == "lmdb":
+    if settings.store_url.startswith("lmdb:"):
         # LMDB maps its lock file: on a full disk that ends the process, without an error to catch
-        _check_space(Path(store.path), "--store", least_free_mib)
+        _check_space(Path(urlsplit(settings.store_url).path), "--store", least_free_mib)
     open_store(settings.store_url, pinned_schema(settings.repository, release)).close()
     return release
 

@@ -139,7 +139,9 @@ def verify(
 
 @features.command()
 @data_option
-@click.option("--store", required=True, help="Window store URL, as lmdb:///folder.")
+@click.option(
+    "--store", required=True, envvar="FRAUD_STORE", help="Window store URL, as lmdb:///folder or redis://host."
+)
 @click.option("--until", type=click.DateTime(), help="Only events before this UTC time.")
 @schema_option
 @label_days_option

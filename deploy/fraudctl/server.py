@@ -18,7 +18,12 @@ _port = click.IntRange(1, 65_535)
 @click.command()
 @repository_option
 @home_option
-@click.option("--store", help="Window store URL.  [default: lmdb:///<home>/store]")
+@click.option(
+    "--store",
+    envvar="FRAUD_STORE",
+    help="Window store URL, as lmdb:///folder or redis://host; also as FRAUD_STORE, which no list of processes shows.  "
+    "[default: lmdb:///<home>/store]",
+)
 @click.option(
     "--log",
     "log_mode",

@@ -58,5 +58,7 @@ class Settings:
             raise InvalidDefinition(f"NumPy is {np.__version__}; Triton's python backend needs {NUMPY_VERSION}")
         url = environment.get(STORE_VARIABLE, "")
         if not url:
-            raise InvalidDefinition(f"{STORE_VARIABLE} is not set; write the window store's URL, as lmdb:///folder")
+            raise InvalidDefinition(
+                f"{STORE_VARIABLE} is not set; write the window store's URL, as lmdb:///folder or redis://host"
+            )
         return cls(url, LogSettings.read(environment))

@@ -264,8 +264,7 @@ def test_the_url_names_the_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("", r"store URL '': write lmdb:///folder \(an absolute path, without #\) or memory:"),
-        ("redis://localhost", "store URL 'redis://localhost': write lmdb:///folder"),
+        ("", r"store URL '': write lmdb:///folder \(an absolute path, without #\), redis://host:port or memory:"),
         ("/var/store", "store URL '/var/store': write lmdb:///folder"),
         ("lmdb:", "store URL 'lmdb:': write lmdb:///folder"),
         ("lmdb://", "store URL 'lmdb://': write lmdb:///folder"),

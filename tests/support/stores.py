@@ -16,47 +16,62 @@ from fraud_scoring import wire
 from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.features import FeatureSet
 from fraud_scoring.schema import Schema
-from fraud_scoring.stores import Answers, WindowStore
+from fraud_scoring.stores import Answers, WindowStore, open_store
 from fraud_scoring.stores.embedded import LmdbStore
 from fraud_scoring.stores.memory import MemoryStore
+from fraud_scoring.stores.redis.address import parse
+from fraud_scoring.stores.redis.store import RedisStore
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64
 
-Open = Callable[[Path, Schema, Clock], WindowStore]
+Place = Path | str
+"""A folder, or the URL of a server."""
+Open = Callable[[Place, Schema, Clock], WindowStore]
 
 
 @dataclass(frozen=True)
 class StoreKind:
-    """An implementation: how to open it, and whether what it holds is there again after it is closed."""
+    """An implementation: how to open it, and whether what it holds is there again after it is closed.
+
+    `server` is the fixture that gives the URL of the server it needs; `sweeps`: whether it removes old records itself,
+    some with each call, and not the server.
+    """
 
     name: str
     open: Open
-    durable: bool
+    durable: bool = True
+    server: str = ""
+    sweeps: bool = True
+
+
+def open_redis(url: Place, schema: Schema, clock: Clock) -> RedisStore:
+    """A Redis store by its URL, with a clock of its own."""
+    return RedisStore(parse(str(url)), schema, now_us=clock)
 
 
 STORE_KINDS = (
     StoreKind("memory", lambda _, schema, clock: MemoryStore(schema, now_us=clock), durable=False),
-    StoreKind("lmdb", lambda folder, schema, clock: LmdbStore(folder, schema, now_us=clock), durable=True),
+    StoreKind("lmdb", lambda folder, schema, clock: LmdbStore(Path(folder), schema, now_us=clock)),
     StoreKind(
-        "lmdb-commit",
-        lambda folder, schema, clock: LmdbStore(folder, schema, power_safe=True, now_us=clock),
-        durable=True,
+        "lmdb-commit", lambda folder, schema, clock: LmdbStore(Path(folder), schema, power_safe=True, now_us=clock)
     ),
+    StoreKind("redis", open_redis, server="redis_url", sweeps=False),
+    StoreKind("redis-cluster", open_redis, server="redis_cluster_url", sweeps=False),
 )
 
 
 class StorePlace:
     """A place where stores of one kind are opened, one at a time; closes what a test leaves open."""
 
-    def __init__(self, kind: StoreKind, folder: Path) -> None:
+    def __init__(self, kind: StoreKind, where: Place) -> None:
         self.clock = Clock()
         self._kind = kind
-        self._folder = folder
+        self._where = where
         self._opened: WindowStore | None = None
 
     def open(self, schema: Schema = DEFAULT_SCHEMA) -> WindowStore:
         """The place's store; one that was open before is closed first."""
         self.close()
-        self._opened = self._kind.open(self._folder, schema, self.clock)
+        self._opened = self._kind.open(self._where, schema, self.clock)
         return self._opened
 
     def close(self) -> None:
@@ -121,6 +136,16 @@ def numbered_batch(number: int, first_id: int = 0) -> Int64:
 def write_until_killed(folder: Path, power_safe: bool, number: int, acknowledged: Connection) -> None:
     """A process that records batch after batch and tells the number of each that the store has acknowledged."""
     store = LmdbStore(folder, DEFAULT_SCHEMA, power_safe=power_safe)
+    while True:
+        rows = numbered_batch(number)
+        store.record(rows, answers_for(rows))
+        acknowledged.send(number)
+        number += 1
+
+
+def record_by_url_until_killed(url: str, number: int, acknowledged: Connection) -> None:
+    """The same, in the store of a URL."""
+    store = open_store(url, DEFAULT_SCHEMA)
     while True:
         rows = numbered_batch(number)
         store.record(rows, answers_for(rows))

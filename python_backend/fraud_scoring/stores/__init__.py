@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores.records import Answers, Recorded
+from fraud_scoring.stores.redis.address import is_redis, parse
 from fraud_scoring.windows import History, Int64
 
 _WHOLE_FROM_1: Final = re.compile(r"[1-9][0-9]{0,4}")
@@ -52,7 +53,11 @@ class WindowStore(Protocol):
 
 
 def open_store(url: str, schema: Schema) -> WindowStore:
-    """A store by its URL: `memory:` or `lmdb:///folder[?sync=commit][&limit_gib=64]`."""
+    """A store by its URL: `memory:`, `lmdb:///folder[?sync=commit][&limit_gib=64]`, or `redis[s]://host…`."""
+    if is_redis(url):
+        from fraud_scoring.stores.redis.store import RedisStore
+
+        return RedisStore(parse(url), schema)
     parts = urlsplit(url)
     options = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
     if url in ("memory:", "memory://"):
@@ -69,4 +74,6 @@ def open_store(url: str, schema: Schema) -> WindowStore:
                 "store URL: options are sync=background or sync=commit, and limit_gib=<whole number from 1 on>"
             )
         return LmdbStore(Path(parts.path), schema, power_safe=sync == "commit", limit_bytes=int(limit) << 30)
-    raise InvalidDefinition(f"store URL {url!r}: write lmdb:///folder (an absolute path, without #) or memory:")
+    raise InvalidDefinition(
+        f"store URL {url!r}: write lmdb:///folder (an absolute path, without #), redis://host:port or memory:"
+    )

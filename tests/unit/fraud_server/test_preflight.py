@@ -15,6 +15,7 @@ from fraud_server.errors import CannotServe
 from fraud_server.preflight import check, own_home
 from fraud_server.settings import Ports, ServeSettings
 from fraud_server.supervisor import Supervisor
+from support.server import free_ports
 
 
 def finding(settings: ServeSettings, kind: type[FraudError], **options: int) -> str:
@@ -100,7 +101,12 @@ def test_a_disk_that_is_nearly_full_is_named_with_what_is_left(settings: ServeSe
 
 
 def test_a_store_that_is_none_or_cannot_be_opened_is_named(settings: ServeSettings, tmp_path) -> None:
-    assert "write lmdb:///folder" in finding(replace(settings, store_url="redis:"), InvalidDefinition)
+    assert "write lmdb:///folder" in finding(replace(settings, store_url="sqlite:"), InvalidDefinition)
+    assert "write redis[s]://" in finding(replace(settings, store_url="redis:"), InvalidDefinition)
+    nobody = replace(settings, store_url=f"redis://:secret@127.0.0.1:{free_ports()[0]}")
+    said = finding(nobody, StoreUnavailable)
+    assert re.search(r"the window store \(Redis\) cannot be used: connection refused; check that it runs", said)
+    assert "secret" not in said
     assert "write lmdb:///folder" in finding(replace(settings, store_url="memory:"), InvalidDefinition)
     (tmp_path / "file").write_text("")
     blocked = replace(settings, store_url=f"lmdb://{tmp_path / 'file' / 'store'}")

@@ -1,0 +1,368 @@
+"""A window store in Redis.
+
+Round trips, whatever the size of the batch: `read` and `recall` one; `record` one on a server, and two on a cluster,
+where a transaction and its entities lie on different servers: the records first, as pending, then the events. A call
+that ends between the two is completed by whoever asks for the transaction again. `label`: one more than `record`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fraud_scoring import wire
+from fraud_scoring.errors import StoreUnavailable
+from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema
+from fraud_scoring.stores.records import RETENTION_DAYS, Answers, Recorded
+from fraud_scoring.stores.redis.address import Address
+from fraud_scoring.stores.redis.layout import (
+    HEADER,
+    LABEL,
+    Bytes,
+    Header,
+    pack_events,
+    pack_records,
+    row_of,
+    unpack_record,
+)
+from fraud_scoring.stores.redis.link import Reply
+from fraud_scoring.stores.redis.partitions import KeyNames, partition_of
+from fraud_scoring.stores.redis.servers import Piece, Servers
+from fraud_scoring.windows import EVENT_WIDTH, NEVER, TIME, History, Int64
+
+RECORD_EXPIRE_S: Final = (RETENTION_DAYS + 1) * 86_400
+SILENT_S: Final = 14 * 86_400
+"""An entity is forgotten this long after its last event has left the longest window."""
+ROWS_A_SCRIPT: Final = 1024
+"""More are recorded by several scripts: Redis answers nobody else while one runs."""
+_EVENT_BYTES: Final = 8 * EVENT_WIDTH
+
+
+class _Script:
+    """A Lua script: its parts in order, and the name that Redis gives it."""
+
+    def __init__(self, *parts: str) -> None:
+        folder = resources.files("fraud_scoring.stores.redis")
+        self.text = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
+        name = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self._head = b"$7\r\nEVALSHA\r\n$40\r\n%s\r\n" % name.encode()
+
+    def call(self, keys: int, names: bytes, *arguments: bytes) -> bytes:
+        """The command that runs it over `keys` keys, whose `names` are encoded."""
+        count = b"%d" % keys
+        return b"".join(
+            [
+                b"*%d\r\n" % (3 + keys + len(arguments)),
+                self._head,
+                b"$%d\r\n%b\r\n" % (len(count), count),
+                names,
+                *[b"$%d\r\n%b\r\n" % (len(one), one) for one in arguments],
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Keys that may be named in one command: their partition, which of the batch they are, and their names."""
+
+    partition: int
+    members: Int64
+    names: bytes
+
+
+class RedisStore:
+    """A window store at `address`; `now_us` is the clock that retention goes by."""
+
+    def __init__(
+        self, address: Address, schema: Schema, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    ) -> None:
+        self._schema = schema
+        self._now_us = now_us
+        self._replicas = address.replicas
+        self._transactions = KeyNames(address.namespace, "t")
+        self._entities = [(column, KeyNames(address.namespace, name)) for column, name in schema.entities]
+        self._keep_us = [schema.keep_us[name] for _, name in schema.entities]
+        self._limits = [(b"%d" % keep_us, b"%d" % (keep_us // 1_000_000 + SILENT_S)) for keep_us in self._keep_us]
+        self._record = _Script("events", "transactions", "record")
+        self._reserve = _Script("transactions", "reserve")
+        self._insert = _Script("events", "insert")
+        self._label = _Script("events", "label")
+        scripts = (self._record, self._reserve, self._insert, self._label)
+        self._servers = Servers(address, [script.text for script in scripts])
+        self._unconfirmed: set[int] = set()
+
+    def read(self, rows: Int64) -> list[History]:
+        asked = []
+        for column, names in self._entities:
+            keys, segment = np.unique(rows[:, column], return_inverse=True)
+            asked.append((len(keys), segment.astype(np.int64, copy=False), self._groups(names, keys)))
+        found = iter(self._fetch([group for _, _, groups in asked for group in groups], len(rows)))
+        histories = []
+        for (count, segment, groups), keep_us in zip(asked, self._keep_us, strict=True):
+            packed = _scattered(count, groups, found)
+            offsets = np.zeros(count + 1, np.int64)
+            np.cumsum([0 if one is None else len(one) // _EVENT_BYTES for one in packed], out=offsets[1:])
+            # bytearray: the kernel is compiled for writable arrays only
+            joined = bytearray().join([one for one in packed if one is not None])
+            histories.append(
+                _trimmed(segment, offsets, np.frombuffer(joined, np.int64).reshape(-1, EVENT_WIDTH), keep_us)
+            )
+        return histories
+
+    def recall(self, transaction_ids: Int64) -> list[Recorded | None]:
+        records = self._stored(transaction_ids)
+        if not any(records):
+            return [None] * len(records)
+        self._settle(transaction_ids, records)
+        return [None if record is None else unpack_record(record) for record in records]
+
+    def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
+        rows = np.ascontiguousarray(rows, np.int64)
+        day = self._now_us() // MICROSECONDS_PER_DAY
+        records = pack_records(rows, answers, day, pending=self._servers.clustered)
+        schema = self._schema
+        events = pack_events(rows[:, schema.time_index], rows[:, schema.id_index], rows[:, schema.amount_index])
+        without_answer = HEADER.size + 8 * rows.shape[1]
+        limits = (without_answer, day - RETENTION_DAYS, RECORD_EXPIRE_S)
+        sizes = [b"%d" % number for number in (records.shape[1], *limits)]
+        if not self._servers.clustered:
+            return self._record_at_once(rows, records, events, sizes)
+        return self._record_in_steps(rows, records, events, sizes)
+
+    def label(self, labels: Int64) -> Int64:
+        labels = np.ascontiguousarray(labels, np.int64)
+        accepted = np.zeros(len(labels), np.int64)
+        ids = np.unique(labels[:, 0])
+        records = {i: record for i, record in zip(ids.tolist(), self._stored(ids), strict=True) if record is not None}
+        told = {identifier: Header.of(record).label for identifier, record in records.items()}
+        changed: dict[int, tuple[int, int]] = {}
+        marked: dict[int, int] = {}
+        for i, (identifier, is_fraud, known_at_us) in enumerate(labels.tolist()):
+            if identifier not in told:
+                accepted[i] = wire.Accepted.UNKNOWN_TRANSACTION
+            elif told[identifier] == is_fraud:
+                accepted[i] = wire.Accepted.ALREADY_KNOWN
+            else:
+                accepted[i] = wire.Accepted.APPLIED
+                changed[identifier] = (known_at_us, is_fraud)
+                if is_fraud or told[identifier] == 1:
+                    marked[identifier] = known_at_us if is_fraud else NEVER
+                told[identifier] = is_fraud
+        if changed:
+            self._apply_labels(records, changed, marked)
+        return accepted
+
+    def close(self) -> None:
+        with suppress(StoreUnavailable):  # then they stay pending, which is safe
+            self._confirm(self._unconfirmed)
+        self._servers.close()
+
+    def _record_at_once(self, rows: Int64, records: Bytes, events: Int64, sizes: list[bytes]) -> list[Recorded | None]:
+        limits = [limit for pair in self._limits for limit in pair]
+        pieces, counts = [], []
+        for start in range(0, len(rows), ROWS_A_SCRIPT):
+            part = slice(start, start + ROWS_A_SCRIPT)
+            mine = rows[part]
+            names = [self._names(self._transactions, mine[:, self._schema.id_index])]
+            names += [self._names(kind, mine[:, column]) for column, kind in self._entities]
+            count = b"%d" % len(mine)
+            data = (records[part].tobytes(), events[part].tobytes())
+            keys = len(mine) * len(names)
+            pieces.append(Piece(0, self._record.call(keys, b"".join(names), count, *sizes, *data, *limits)))
+            counts.append(len(mine))
+        stood: list[Recorded | None] = []
+        for (reply,), count_ in zip(self._servers.ask(pieces, rows=len(rows), writes=True), counts, strict=True):
+            stood += _unpacked(reply, count_)
+        return stood
+
+    def _record_in_steps(self, rows: Int64, records: Bytes, events: Int64, sizes: list[bytes]) -> list[Recorded | None]:
+        confirming = self._confirmable(self._unconfirmed)
+        groups = self._groups(self._transactions, rows[:, self._schema.id_index])
+        pieces = []
+        for group in groups:
+            confirm = confirming.pop(group.partition, None)
+            count, names = (0, b"") if confirm is None else (len(confirm.members), confirm.names)
+            data = records[group.members].tobytes()
+            keys = count + len(group.members)
+            payload = self._reserve.call(keys, names + group.names, b"%d" % count, *sizes, data)
+            pieces.append(Piece(group.partition, payload))
+        pieces += self._confirmations(confirming.values())
+        confirmed = set(self._unconfirmed)
+        replies = self._servers.ask(pieces, rows=len(rows), writes=True)
+        self._unconfirmed -= confirmed
+        stood: list[bytes | None] = [None] * len(rows)
+        for group, (reply,) in zip(groups, replies[: len(groups)], strict=True):
+            if reply is not None:
+                for member, before in zip(group.members.tolist(), reply, strict=True):
+                    stood[member] = before
+        missing = np.array(
+            [before is None or _same_pending(before, row) for before, row in zip(stood, rows, strict=True)]
+        )
+        for i in np.flatnonzero(missing).tolist():
+            before = stood[i]
+            if before is not None and Header.of(before).label == 1:
+                events[i, 3] = Header.of(before).known_at_us
+        if missing.any():
+            self._insert_events(rows[missing], events[missing])
+        return [None if before is None else unpack_record(before) for before in stood]
+
+    def _insert_events(self, rows: Int64, events: Int64) -> None:
+        """Add the events of `rows` to their entities; nothing where they are."""
+        pieces = []
+        for (column, names), limits in zip(self._entities, self._limits, strict=True):
+            for group in self._groups(names, rows[:, column]):
+                data = events[group.members].tobytes()
+                pieces.append(Piece(group.partition, self._insert.call(len(group.members), group.names, data, *limits)))
+        self._servers.ask(pieces, rows=len(rows), writes=True)
+        self._unconfirmed.update(rows[:, self._schema.id_index].tolist())
+
+    def _settle(self, ids: Int64, records: Sequence[bytes | None]) -> None:
+        """See to it that what is known is whole, and where it must be: a call may have ended before it was."""
+        known = {i: record for i, record in zip(ids.tolist(), records, strict=True) if record is not None}
+        schema = self._schema
+        pending = [record for record in known.values() if _awaits_events(record, schema.width)]
+        if pending:
+            rows = np.stack([row_of(record, schema.width) for record in pending])
+            events = pack_events(rows[:, schema.time_index], rows[:, schema.id_index], rows[:, schema.amount_index])
+            for i, header in enumerate(map(Header.of, pending)):
+                if header.label == 1:
+                    events[i, 3] = header.known_at_us
+            self._insert_events(rows, events)
+        if self._replicas:
+            self._confirm(known)  # a write, whose wait is one for all writes before it
+
+    def _confirm(self, ids: Iterable[int]) -> None:
+        chosen = set(ids)
+        if chosen:
+            groups = self._confirmable(chosen).values()
+            self._servers.ask(self._confirmations(groups), rows=len(chosen), writes=True)
+            self._unconfirmed -= chosen
+
+    def _confirmable(self, ids: set[int]) -> dict[int, _Group]:
+        groups = self._groups(self._transactions, np.array(sorted(ids), np.int64)) if ids else []
+        return {group.partition: group for group in groups}
+
+    def _confirmations(self, groups: Iterable[_Group]) -> list[Piece]:
+        nothing = (b"0", b"0", b"0", b"1", b"")
+        return [
+            Piece(
+                group.partition,
+                self._reserve.call(len(group.members), group.names, b"%d" % len(group.members), *nothing),
+            )
+            for group in groups
+        ]
+
+    def _apply_labels(
+        self, records: dict[int, bytes], changed: dict[int, tuple[int, int]], marked: dict[int, int]
+    ) -> None:
+        """Set the labels `changed` (id: known at, label) and mark the events (id: known as fraud at)."""
+        ids = np.array(list(changed), np.int64)
+        told = np.array([tuple(label) for label in changed.values()], LABEL)
+        of_records = self._groups(self._transactions, ids)
+        of_windows: list[_Group] = []
+        events = np.empty((len(marked), 3), np.int64)
+        if marked:
+            rows = np.stack([row_of(records[i], self._schema.width) for i in marked])
+            events[:, 0], events[:, 1] = rows[:, self._schema.time_index], rows[:, self._schema.id_index]
+            events[:, 2] = list(marked.values())
+            of_windows = [one for column, names in self._entities for one in self._groups(names, rows[:, column])]
+        if self._servers.clustered:
+            pieces = [self._labelling([], [group], told, events) for group in of_windows]
+            self._servers.ask(pieces, rows=len(ids), writes=True)
+            pieces = [self._labelling([group], [], told, events) for group in of_records]
+            self._servers.ask(pieces, rows=len(ids), writes=True)
+        else:
+            self._servers.ask([self._labelling(of_records, of_windows, told, events)], rows=len(ids), writes=True)
+
+    def _labelling(
+        self, of_records: Sequence[_Group], of_windows: Sequence[_Group], told: npt.NDArray[np.void], events: Int64
+    ) -> Piece:
+        groups = [*of_records, *of_windows]
+        n = sum(len(group.members) for group in of_records)
+        labels = b"".join([told[group.members].tobytes() for group in of_records])
+        marks = b"".join([events[group.members].tobytes() for group in of_windows])
+        keys = sum(len(group.members) for group in groups)
+        names = b"".join([group.names for group in groups])
+        return Piece(groups[0].partition, self._label.call(keys, names, b"%d" % n, labels, marks))
+
+    def _stored(self, ids: Int64) -> list[bytes | None]:
+        """The record of each id; None where there is none, or it is past its time."""
+        groups = self._groups(self._transactions, ids)
+        found: list[bytes | None] = _scattered(len(ids), groups, iter(self._fetch(groups, len(ids))))
+        if any(found):
+            oldest = self._now_us() // MICROSECONDS_PER_DAY - RETENTION_DAYS
+            return [None if one is None or Header.of(one).day < oldest else one for one in found]
+        return found
+
+    def _fetch(self, groups: Sequence[_Group], rows: int) -> list[list[bytes | None]]:
+        """The values of each group's keys."""
+        pieces = [
+            Piece(group.partition, b"*%d\r\n$4\r\nMGET\r\n%b" % (1 + len(group.members), group.names))
+            for group in groups
+        ]
+        return [reply for (reply,) in self._servers.ask(pieces, rows=rows, writes=False)]
+
+    def _groups(self, names: KeyNames, keys: Int64) -> list[_Group]:
+        partitions = partition_of(keys)
+        if not self._servers.clustered:
+            return [_Group(0, np.arange(len(keys)), names.arguments(keys, partitions))]
+        order = np.argsort(partitions, kind="stable")
+        partitions = partitions[order]
+        block = names.arguments(keys[order], partitions)
+        starts = np.flatnonzero(np.diff(partitions, prepend=-1)).tolist()
+        return [
+            _Group(int(partitions[start]), order[start:stop], block[start * names.size : stop * names.size])
+            for start, stop in zip(starts, [*starts[1:], len(keys)], strict=True)
+        ]
+
+    def _names(self, names: KeyNames, keys: Int64) -> bytes:
+        return names.arguments(keys, partition_of(keys))
+
+
+def _scattered(count: int, groups: Sequence[_Group], replies: Iterator[list[bytes | None]]) -> list[bytes | None]:
+    """The values of `count` keys in their order, from the next replies, one for each of their groups."""
+    if len(groups) == 1:
+        return next(replies)
+    values: list[bytes | None] = [None] * count
+    for group in groups:
+        reply = next(replies)
+        for member, value in zip(group.members.tolist(), reply, strict=True):
+            values[member] = value
+    return values
+
+
+def _trimmed(segment: Int64, offsets: Int64, events: Int64, keep_us: int) -> History:
+    """A History without the events that are past their time: the server drops them some at a time."""
+    filled = np.flatnonzero(np.diff(offsets))
+    if len(filled):
+        oldest = events[offsets[1:][filled] - 1, TIME] - keep_us
+        first = offsets[filled]
+        if (events[first, TIME] <= oldest).any():
+            kept = events[:, TIME] > np.repeat(oldest, np.diff(offsets)[filled])
+            total = np.concatenate(([0], np.cumsum(kept)))
+            return History(segment, total[offsets], np.ascontiguousarray(events[kept]))
+    return History(segment, offsets, events)
+
+
+def _unpacked(reply: Reply, count: int) -> list[Recorded | None]:
+    if reply is None:
+        return [None] * count
+    return [None if one is None else unpack_record(one) for one in reply]
+
+
+def _awaits_events(record: bytes, columns: int) -> bool:
+    """Whether the events of a record, of as many columns, may not be in all its windows."""
+    header = Header.of(record)
+    return header.pending and header.columns == columns
+
+
+def _same_pending(record: bytes, row: Int64) -> bool:
+    return _awaits_events(record, len(row)) and bool((row_of(record, len(row)) == row).all())
