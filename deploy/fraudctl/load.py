@@ -24,6 +24,11 @@ def load() -> None:
 
 
 _scenario_argument = click.argument("scenario")
+_out_option = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the result.  [default: <home>/load/<scenario>-<time>]",
+)
 _set_option = click.option(
     "--set", "replaced", multiple=True, metavar="FIELD=VALUE", help="Replace a field: --set slo.p99_ms=80. Repeatable."
 )
@@ -44,11 +49,7 @@ _seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="O
     show_default=True,
     help="Locust: up to one or two thousand requests a second and process, not coalesced.",
 )
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the result.  [default: <home>/load/<scenario>-<time>]",
-)
+@_out_option
 @home_option
 @_rate_option
 @_duration_option
@@ -80,7 +81,6 @@ def run(
     """
     from fraud_load import scenario as scenarios
     from fraud_load.locust_process import run_locust
-    from fraud_load.result import save
     from fraud_load.runner import Target
     from fraud_load.runner import run as run_scenario
 
@@ -89,11 +89,66 @@ def run(
     target = Target(url, metrics_url, allow_remote)
     with progress(asked.name) as tell:
         result = (run_locust if runner == "locust" else run_scenario)(asked, target, tell)
-    moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    folder = out or home / "load" / f"{asked.name}-{moment}"
-    save(result, folder)
-    emit({**_summary(result), "folder": str(folder)}, as_json, table=_verdicts(result, folder))
-    ctx.exit(0 if result.run.passed else 1)
+    _finish(ctx, result, out or _new_folder(home, asked.name), as_json)
+
+
+@load.command(name="perf-analyzer")
+@_scenario_argument
+@url_option
+@click.option("--metrics-url", help="Triton's metrics page.  [default: found on this machine, else port 8002]")
+@click.option("--allow-remote", is_flag=True, help="The server is on another machine, and ours to load.")
+@click.option(
+    "--mode",
+    type=click.Choice(["request-rate", "custom-interval", "concurrency"]),
+    help="[default: request-rate for one rate, custom-interval for every other kind of arrivals]",
+)
+@click.option("--concurrency", default=16, show_default=True, type=click.IntRange(1, 1024), help="For that mode.")
+@click.option(
+    "--perf-analyzer",
+    "program",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The program; without it FRAUD_PERF_ANALYZER, then the PATH.",
+)
+@_out_option
+@home_option
+@_rate_option
+@_duration_option
+@_seed_option
+@_set_option
+@json_option
+@click.pass_context
+def perf_analyzer(
+    ctx: click.Context,
+    scenario: str,
+    url: str,
+    metrics_url: str | None,
+    allow_remote: bool,
+    mode: str | None,
+    concurrency: int,
+    program: Path | None,
+    out: Path | None,
+    home: Path,
+    rate: float | None,
+    duration: float | None,
+    seed: int | None,
+    replaced: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """SCENARIO through Triton's perf_analyzer: its input written, the program run, its figures judged alike.
+
+    It joins no calls, ends at the first refused request, and measures from the send: what it was late itself hides.
+    Targets that it cannot tell (degraded answers, the generator's lag) are left out.
+    """
+    from fraud_load import scenario as scenarios
+    from fraud_load.perf_analyzer import find_perf_analyzer
+    from fraud_load.perf_analyzer_run import run_perf_analyzer
+    from fraud_load.runner import Target
+
+    asked = scenarios.load(scenario, _options(replaced, seed, rate=rate, duration=duration))
+    target, found = Target(url, metrics_url, allow_remote), find_perf_analyzer(program)
+    with progress(asked.name) as tell:
+        result = run_perf_analyzer(asked, target, found, mode=mode, concurrency=concurrency, progress=tell)
+    _finish(ctx, result, out or _new_folder(home, f"{asked.name}-perf-analyzer"), as_json)
 
 
 @load.command(name="list")
@@ -139,6 +194,19 @@ def describe(
     emit(result, as_json, table=[(name, _shown(value)) for name, value in _flat(result)])
 
 
+def _new_folder(home: Path, name: str) -> Path:
+    return home / "load" / f"{name}-{datetime.now(timezone.utc).strftime('%Y%m%dT%H%M%SZ')}"
+
+
+def _finish(ctx: click.Context, result: Result, folder: Path, as_json: bool) -> None:
+    """Keep the result, say the verdicts, and end with the gate's exit code."""
+    from fraud_load.result import save
+
+    save(result, folder)
+    emit({**_summary(result), "folder": str(folder)}, as_json, table=_verdicts(result, folder))
+    ctx.exit(0 if result.run.passed else 1)
+
+
 def _options(replaced: tuple[str, ...], seed: int | None, **short: float | None) -> dict[str, str]:
     """Fields to replace, by path."""
     from fraud_scoring.errors import InvalidInput
@@ -167,7 +235,8 @@ def _verdicts(result: Result, folder: Path) -> list[tuple[str, str]]:
     lag = run.generator.lag_ms
     cpu = ", ".join(f"{used:.0%}" for used in run.generator.cpu)
     lines.append(("", f"{run.totals['arrivals']:,} arrivals in {run.totals['calls']:,} requests, {run.seconds:.1f} s"))
-    lines.append(("", f"generator: lag p50 {lag['p50']:.2f} ms, p99 {lag['p99']:.2f} ms; CPU of each process {cpu}"))
+    told = f"lag p50 {lag['p50']:.2f} ms, p99 {lag['p99']:.2f} ms" if run.runner != "perf_analyzer" else "lag not told"
+    lines.append(("", f"generator: {told}; CPU of each process {cpu}"))
     if run.generator.bottleneck:
         lines.append(("", run.generator.bottleneck))
     lines += [("", line) for line in _found(run.findings)]
@@ -183,6 +252,10 @@ def _found(findings: dict[str, Any]) -> list[str]:
         ]
     if spike := findings.get("recovery"):
         lines.append(f"p99 before {spike['before_p99_ms']:.1f} ms, at worst {spike['worst_p99_ms']:.1f} ms")
+    if tool := findings.get("perf_analyzer"):
+        lines.append(
+            f"perf_analyzer, {tool['mode']}: {tool['csv'].get('Inferences/Second', 0.0):,.0f} a second by its CSV"
+        )
     if drift := findings.get("drift"):
         lines.append(
             f"p99 in the first third {drift['p99_first_ms']:.1f} ms, in the last {drift['p99_last_ms']:.1f} ms"

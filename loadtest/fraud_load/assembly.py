@@ -32,13 +32,17 @@ class Observed:
     server: ServerSeries
     cpu_seconds: list[float]
     """CPU of each generator process while it sent."""
+    window_s: tuple[float, float] | None = None
+    """The judged part, where the runner decides and not the scenario."""
 
 
 def assemble(scenario: Scenario, observed: Observed) -> Result:
     """The result of a run of `scenario`, judged."""
     requests = observed.requests
     found = _findings(scenario, requests, observed.server)
-    window = (0.0, found["knee"]["until_s"]) if "knee" in found else scenario.window_s
+    window = observed.window_s or scenario.window_s
+    if "knee" in found:
+        window = (0.0, found["knee"]["until_s"])
     judged = requests.between(*window)
     seconds = float(np.nanmax(requests.done_s, initial=0.0))
     generator = _generator(scenario, observed, judged, window, found)

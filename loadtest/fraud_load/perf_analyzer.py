@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -45,13 +45,22 @@ class PerfAnalyzerFailed(FraudError):
 
 @dataclass(frozen=True)
 class Load:
-    """A closed loop of `concurrency` requests of `rows` transactions each, for three windows of `window_ms`."""
+    """Requests of `rows` transactions each, for three windows of `window_ms`.
+
+    A closed loop of `concurrency` requests; or `rate` a second, `constant` or `poisson`; or, after each of the gaps in
+    the file `intervals` (a line each, whole microseconds; again from the beginning at its end), the next one.
+    """
 
     model: str
     concurrency: int
     rows: int = 1
     window_ms: int = 1_000
     protocol: str = "grpc"
+    rate: float | None = None
+    distribution: str = "poisson"
+    intervals: Path | None = None
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    """Request parameters by name."""
 
     @property
     def seconds(self) -> float:
@@ -175,7 +184,6 @@ def _arguments(load: Load, url: str, data: Path, columns: int, report: Path, exp
         "-i": load.protocol,
         "-u": url,
         "-b": load.rows,
-        "--concurrency-range": load.concurrency,
         "--shape": f"{TRANSACTION}:{columns}",
         "--input-data": data,
         "--measurement-interval": load.window_ms,
@@ -184,7 +192,18 @@ def _arguments(load: Load, url: str, data: Path, columns: int, report: Path, exp
         "-f": report,
         "--profile-export-file": export,
     }
-    return ["--async", *(str(part) for pair in settings.items() for part in pair)]
+    arguments = ["--async", *(str(part) for pair in settings.items() for part in pair), *_mode(load)]
+    for name, value in load.parameters.items():
+        arguments += ["--request-parameter", f"{name}:{value}:int"]
+    return arguments
+
+
+def _mode(load: Load) -> list[str]:
+    if load.intervals is not None:
+        return ["--request-intervals", str(load.intervals)]
+    if load.rate is not None:
+        return ["--request-rate-range", f"{load.rate:g}", "--request-distribution", load.distribution]
+    return ["--concurrency-range", str(load.concurrency)]
 
 
 def _complaint(output: str) -> str:
