@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve bench test soak lint format unit lock clean
+.PHONY: help setup demo serve bench test soak parts lint format unit lock clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,11 +21,14 @@ serve: setup ## the same stack, kept running on localhost:8001 (gRPC) until SIGT
 bench: setup ## throughput, latency, CPU per transaction, targets; exit code 1 where one is missed (20 minutes)
 	@$(BIN)/fraudctl bench --peers
 
-test: setup lint ## everything that a change must pass
+test: setup parts lint ## everything that a change must pass
 	@$(BIN)/python -m pytest
 
 soak: setup ## the long crash and tampering tests (about 40 minutes)
 	@$(BIN)/python -m pytest tests/soak -s --timeout 0
+
+parts:
+	@$(PYTHON) deploy/bootstrap.py --test-parts
 
 lint: setup ## format, lint, strict types
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }

@@ -1,5 +1,7 @@
 """Make or repair the project's environment: `python3 deploy/bootstrap.py .venv`. Standard library only.
 
+`python3 deploy/bootstrap.py --test-parts` installs the servers and the browser that tests run against, where it may.
+
 Refuses at once what cannot work (Python version, glibc, missing libpython), each with what to do instead. The
 environment is complete if and only if its stamp holds the hash of what it was made from; anything else, a
 half-made one too, is made anew. Written so that an old Python can read it and be refused by it: no
@@ -26,6 +28,16 @@ import numpy, pytriton, fraud_scoring, fraudctl
 if numpy.__version__ != "{NUMPY}":
     raise SystemExit(f"NumPy is {{numpy.__version__}}; Triton's python backend needs {NUMPY}. Run: make clean setup")
 """
+
+
+TEST_PARTS = {
+    "redis-server": "redis-server",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "amtool": "prometheus-alertmanager",
+    "chromium": "chromium",
+}
+"""Programs that tests use, and the Debian package of each. A test whose program is not there is skipped and says so."""
 
 
 class Refused(Exception):
@@ -84,6 +96,25 @@ def require_system_parts() -> None:
         raise Refused("libgomp is missing; LightGBM loads it. Run: apt-get install libgomp1")
 
 
+def install_faster_allocator() -> None:
+    """jemalloc, which the server takes where it is; without it everything works, and costs more."""
+    if ctypes.util.find_library("jemalloc") is None:
+        apt("libjemalloc2")
+
+
+def install_test_parts() -> None:
+    """What tests need beside the environment; what cannot be installed is named."""
+    missing = [program for program in TEST_PARTS if not shutil.which(program)]
+    if missing:
+        sys.stderr.write(f"setup: installing {', '.join(missing)} for the tests\n")
+        apt(*sorted({TEST_PARTS[program] for program in missing}))
+    for program in missing:
+        if not shutil.which(program):
+            sys.stderr.write(
+                f"setup: {program} is not here; its tests are skipped. Run: apt-get install {TEST_PARTS[program]}\n"
+            )
+
+
 def fingerprint() -> str:
     """Hash of everything that the environment is made from."""
     digest = hashlib.sha256(f"{sys.version}{UV}{ROOT}".encode())
@@ -122,12 +153,16 @@ def build(venv: Path) -> None:
 
 
 def main() -> int:
+    if sys.argv[1:] == ["--test-parts"]:
+        install_test_parts()
+        return 0
     venv = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv").absolute()
     try:
         check_machine(sys.version_info[:3], platform.system(), platform.machine(), platform.libc_ver())
         if is_ready(venv):
             return 0
         require_system_parts()
+        install_faster_allocator()
         began = time.monotonic()
         sys.stderr.write(f"setup: making {venv.name} from requirements.lock (1 to 3 minutes)\n")
         build(venv)

@@ -19,6 +19,7 @@ import psutil
 from fraud_scoring.releases import ensemble_name
 from fraud_scoring.settings import LOG_KEY_VARIABLE, LOG_MODE_VARIABLE, LOG_VARIABLE, STORE_VARIABLE
 from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL
+from fraud_server.allocator import allocator_environment
 from fraud_server.repository_calls import ADMIN_HEADER, RepositoryCalls
 from fraud_server.settings import ServeSettings
 from fraud_server.tether import tethered
@@ -30,6 +31,8 @@ _SHM_PREFIX: Final = re.compile(r"fraudserve_\d+_")
 DRAIN_SECONDS: Final = 10
 # Open only to who knows a key that is never told: known weaknesses of this Triton sit behind these calls.
 RESTRICTED: Final = "shared-memory,model-repository,trace,logging"
+GRPC_REQUESTS_KEPT: Final = 256
+"""Request objects that Triton keeps for the next ones; its default of 8 allocates anew from the ninth caller on."""
 PROCESS_FILE: Final = "server.json"
 """In the run folder while a server runs: its process id and address."""
 
@@ -163,6 +166,7 @@ def _command(
         *(f"--load-model={name}" for name in models),
         "--disable-auto-complete-config",
         "--grpc-address=127.0.0.1",
+        f"--grpc-infer-allocation-pool-size={GRPC_REQUESTS_KEPT}",
         "--http-address=127.0.0.1",
         "--metrics-address=127.0.0.1",
         f"--grpc-port={settings.ports.grpc}",
@@ -183,6 +187,7 @@ def _environment(settings: ServeSettings, wheel: TritonWheel) -> dict[str, str]:
         # the stub takes its packages from the first python3 on the path
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         "OMP_NUM_THREADS": "1",
+        **allocator_environment(os.environ),
         STORE_VARIABLE: settings.store_url,
         **_log_environment(settings),
     }

@@ -145,3 +145,18 @@ def test_a_whole_environment_is_left_alone(venv: Path) -> None:
     ran = subprocess.run([sys.executable, SCRIPT, venv], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     assert {path: path.stat().st_mtime_ns for path in venv.rglob("*")} == before
+
+
+def test_parts_of_the_tests_that_cannot_be_installed_are_named_each_with_its_package(tmp_path: Path) -> None:
+    for name in ("redis-server", "prometheus", "promtool", "amtool"):
+        program(tmp_path / name, "#!/bin/sh\n")
+    command = [sys.executable, SCRIPT, "--test-parts"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": str(tmp_path)})
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert ran.stderr.splitlines() == [
+        "setup: installing chromium for the tests",
+        "setup: chromium is not here; its tests are skipped. Run: apt-get install chromium",
+    ]
+    program(tmp_path / "chromium", "#!/bin/sh\n")
+    again = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": str(tmp_path)})
+    assert (again.returncode, again.stderr) == (0, "")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fraud_server.allocator import allocator_environment
 from fraud_server.process import RESTRICTED, _command, _environment, served_models
 from fraud_server.settings import ServeSettings
 from fraud_server.wheel import TritonWheel
@@ -50,6 +51,12 @@ def test_repository_and_backends_are_absolute_paths(command: list[str], settings
     assert values(command, "--model-repository") == [str(settings.repository.absolute())]
     assert values(command, "--backend-directory") == [str(settings.run_folder.absolute() / "backends")]
     assert "python,shm-region-prefix-name=fraudserve_1_" in values(command, "--backend-config")
+
+
+def test_jemalloc_is_taken_where_it_is_installed_and_the_user_preloads_nothing() -> None:
+    assert allocator_environment({}, find=lambda name: f"lib{name}.so.2") == {"LD_PRELOAD": "libjemalloc.so.2"}
+    assert allocator_environment({}, find=lambda name: None) == {}
+    assert allocator_environment({"LD_PRELOAD": ""}, find=lambda name: f"lib{name}.so.2") == {}
 
 
 def test_the_environment_names_the_store_and_the_wheels_libraries(settings: ServeSettings) -> None:
