@@ -197,7 +197,8 @@ def redis(folder: Path) -> Iterator[tuple[str, int]]:
     folder.mkdir(parents=True, exist_ok=True)
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "yes"]
     with program([found, *options], folder / "redis.txt", lambda line: "eady to accept connections" in line) as pid:
-        yield f"redis://127.0.0.1:{port}/0", pid
+        # patient: what is measured here is cost, on a machine that is kept busy
+        yield f"redis://127.0.0.1:{port}/0?timeout_ms=1000", pid
 
 
 def _is_ready(transport: GrpcTransport, model: str) -> bool:

@@ -5,12 +5,13 @@
 -- a read hands over the bytes that the feature kernel works on. Numbers in Lua are doubles: ids are therefore compared
 -- as halves of 32 bits, exactly; times in microseconds are exact in a double until the year 2255.
 
+local call, sub, unpack, floor = redis.call, string.sub, struct.unpack, math.floor
 local EVENT = 32
 local WEEK = 7 * 86400 * 1000000
 local TRIM_EVERY = 16 * EVENT
 
 local function time_of(event)
-  local low, high = struct.unpack('<I4i4', event)
+  local low, high = unpack('<I4i4', event)
   return high * 4294967296 + low
 end
 
@@ -19,8 +20,8 @@ local function before(one, other)
   if time ~= other_time then
     return time < other_time
   end
-  local low, high = struct.unpack('<I4i4', one, 9)
-  local other_low, other_high = struct.unpack('<I4i4', other, 9)
+  local low, high = unpack('<I4i4', one, 9)
+  local other_low, other_high = unpack('<I4i4', other, 9)
   if high ~= other_high then
     return high < other_high
   end
@@ -28,68 +29,71 @@ local function before(one, other)
 end
 
 local function order_at(key, index)
-  return redis.call('GETRANGE', key, index * EVENT, index * EVENT + 15)
+  return call('GETRANGE', key, index * EVENT, index * EVENT + 15)
 end
 
 -- Where `event` is or belongs among `count` events, and whether it is there.
 local function find(key, count, event)
   local low, high = 0, count
   while low < high do
-    local middle = math.floor((low + high) / 2)
+    local middle = floor((low + high) / 2)
     if before(order_at(key, middle), event) then
       low = middle + 1
     else
       high = middle
     end
   end
-  return low, low < count and order_at(key, low) == string.sub(event, 1, 16)
+  return low, low < count and order_at(key, low) == sub(event, 1, 16)
 end
 
 -- Drop what is not later than `oldest`, once an eighth of the events is: so each event is moved few times in its life.
 local function trim(key, count, oldest)
-  if time_of(order_at(key, math.floor(count / 8))) > oldest then
+  if time_of(order_at(key, floor(count / 8))) > oldest then
     return
   end
   local low, high = 0, count
   while low < high do
-    local middle = math.floor((low + high) / 2)
+    local middle = floor((low + high) / 2)
     if time_of(order_at(key, middle)) > oldest then
       high = middle
     else
       low = middle + 1
     end
   end
-  redis.call('SET', key, redis.call('GETRANGE', key, low * EVENT, -1), 'KEEPTTL')
+  call('SET', key, call('GETRANGE', key, low * EVENT, -1), 'KEEPTTL')
 end
 
--- Put `event` at its place. `keep`: microseconds behind the newest event within which events are kept; `expire`: seconds
--- after which an entity that nothing happens to is forgotten, renewed in each week of events and so longer than both.
-local function insert(key, event, keep, expire)
-  local newest = redis.call('GETRANGE', key, -EVENT, -17)
+-- Put `event`, which is of `time`, at its place. `keep`: microseconds behind the newest event within which events are
+-- kept; `expire`: seconds after which an entity that nothing happens to is forgotten, renewed in each week of events and
+-- so longer than both. The usual case, an event that is newer than all, is two calls.
+local function insert(key, event, time, keep, expire)
+  local newest = call('GETRANGE', key, -EVENT, -25)
   if newest == '' then
-    redis.call('SET', key, event, 'EX', expire)
-  elseif before(newest, event) then
-    local size = redis.call('APPEND', key, event)
-    local time = time_of(event)
+    call('SET', key, event, 'EX', expire)
+    return
+  end
+  local newest_time = time_of(newest)
+  if time > newest_time then
+    local size = call('APPEND', key, event)
     if size % TRIM_EVERY == 0 then
       trim(key, size / EVENT, time - keep)
     end
-    if math.floor(time / WEEK) ~= math.floor(time_of(newest) / WEEK) then
-      redis.call('EXPIRE', key, expire)
+    if floor(time / WEEK) ~= floor(newest_time / WEEK) then
+      call('EXPIRE', key, expire)
     end
-  elseif time_of(event) > time_of(newest) - keep then
-    local at, found = find(key, redis.call('STRLEN', key) / EVENT, event)
+  elseif time > newest_time - keep then
+    local at, found = find(key, call('STRLEN', key) / EVENT, event)
     if not found then
-      local packed = redis.call('GET', key)
-      redis.call('SET', key, string.sub(packed, 1, at * EVENT) .. event .. string.sub(packed, at * EVENT + 1), 'KEEPTTL')
+      local packed = call('GET', key)
+      call('SET', key, sub(packed, 1, at * EVENT) .. event .. sub(packed, at * EVENT + 1), 'KEEPTTL')
     end
   end
 end
 
 -- Change when `event` became known as fraud to the eight bytes `known`; nothing if the event is no longer there.
 local function mark(key, event, known)
-  local at, found = find(key, redis.call('STRLEN', key) / EVENT, event)
+  local at, found = find(key, call('STRLEN', key) / EVENT, event)
   if found then
-    redis.call('SETRANGE', key, at * EVENT + 24, known)
+    call('SETRANGE', key, at * EVENT + 24, known)
   end
 end

@@ -8,22 +8,23 @@
 local n, size, without_answer, oldest_day = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local expire_record, records, events = ARGV[5], ARGV[6], ARGV[7]
 local columns = (#ARGV - 7) / 2
-local keep = {}
+local keep, expire = {}, {}
 for column = 1, columns do
-  keep[column] = tonumber(ARGV[6 + 2 * column])
+  keep[column], expire[column] = tonumber(ARGV[6 + 2 * column]), ARGV[7 + 2 * column]
 end
 
 local before_it, all_added = {}, true
 for i = 1, n do
-  local record = string.sub(records, (i - 1) * size + 1, i * size)
+  local record = sub(records, (i - 1) * size + 1, i * size)
   local stood = enter(KEYS[i], record, without_answer, oldest_day, expire_record)
   before_it[i] = stood
   if stood then
     all_added = false
   else
-    local event = string.sub(events, (i - 1) * EVENT + 1, i * EVENT)
+    local event = sub(events, (i - 1) * EVENT + 1, i * EVENT)
+    local time = time_of(event)
     for column = 1, columns do
-      insert(KEYS[column * n + i], event, keep[column], ARGV[7 + 2 * column])
+      insert(KEYS[column * n + i], event, time, keep[column], expire[column])
     end
   end
 end
