@@ -97,7 +97,7 @@ def _findings(scenario: Scenario, requests: Requests, server: ServerSeries) -> d
     if scenario.arrivals.kind == "spike":
         begins = numbers["at_s"]
         limit = scenario.slo.get("p99_ms", RECOVERY_LIMIT_MS)
-        found["recovery"] = findings.recovery(requests, begins, begins + numbers["for_s"], limit)
+        found["recovery"] = findings.recovery(requests, scenario.warmup_s, begins, begins + numbers["for_s"], limit)
     if {"memory_growth_share", "p99_growth_share"} & scenario.slo.keys():
         found["drift"] = findings.drift(requests, server, *scenario.window_s)
     return found

@@ -68,11 +68,11 @@ def knee(requests: Requests, rates: Sequence[float], hold_s: float, leaves_ms: f
     }
 
 
-def recovery(requests: Requests, begins_s: float, ends_s: float, limit_ms: float) -> dict[str, Any]:
+def recovery(requests: Requests, warmup_s: float, begins_s: float, ends_s: float, limit_ms: float) -> dict[str, Any]:
     """How long after the spike's end p99 is back below the limit, for good: three seconds in a row.
 
     Returns `seconds` (0 if it never left; None if it was not back by the end), `worst_p99_ms` of any second from the
-    spike on, `before_p99_ms`.
+    spike on, `before_p99_ms` (warm-up left out).
     """
     last = float(requests.intended_s.max(initial=0.0))
     after = [percentile_ms(requests.between(s, s + 1), 99) for s in np.arange(ends_s, last - 1)]
@@ -84,7 +84,7 @@ def recovery(requests: Requests, begins_s: float, ends_s: float, limit_ms: float
         "seconds": None if back is None else float(back),
         "limit_ms": limit_ms,
         "worst_p99_ms": max(every, default=float("nan")),
-        "before_p99_ms": percentile_ms(requests.between(0.0, begins_s), 99),
+        "before_p99_ms": percentile_ms(requests.between(warmup_s, begins_s), 99),
     }
 
 

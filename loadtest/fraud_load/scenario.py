@@ -46,6 +46,7 @@ SLOS: Final[dict[str, tuple[float, float]]] = {
 }
 """Every target that a scenario may set, and its range; `fraud_load.gate` says how each is judged."""
 DEFAULT_LAG_MS: Final = 10.0
+LAG_SHARE: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ class Scenario:
 
     @property
     def lag_limit_ms(self) -> float:
-        return self.slo.get("generator_lag_ms", DEFAULT_LAG_MS)
+        """How late the generator may be at p99: as the scenario says, else a fifth of its p99, 10 ms at least."""
+        return self.slo.get("generator_lag_ms", max(DEFAULT_LAG_MS, LAG_SHARE * self.slo.get("p99_ms", 0.0)))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as results keep them."""

@@ -50,6 +50,13 @@ def test_a_scenario_of_the_project_has_its_file_s_name_targets_and_samples_for_t
             assert arrivals * (1 - found.workload.bad_share) >= samples_for(level)
 
 
+@pytest.mark.parametrize(
+    ("slo", "limit_ms"), [("p99_ms: 100", 20), ("p99_ms: 20", 10), ("p50_ms: 5", 10), ("generator_lag_ms: 3", 3)]
+)
+def test_the_generator_may_be_late_by_a_fifth_of_the_p99_or_as_the_scenario_says(slo: str, limit_ms: float) -> None:
+    assert small("p99_ms: 100", slo).lag_limit_ms == limit_ms
+
+
 @pytest.mark.parametrize("name", scenario.names())
 def test_a_scenario_written_out_is_the_same_scenario(name: str) -> None:
     found = scenario.load(name)
@@ -67,7 +74,6 @@ def test_defaults_are_filled_in() -> None:
     assert found.workload.customers == 5_000
     assert found.sending.give_up_s == 10
     assert found.window_s == (1, 5)
-    assert found.lag_limit_ms == scenario.DEFAULT_LAG_MS
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+"""`fraudctl load` before anything is sent: scenarios listed, described, and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+def test_list_names_every_scenario_with_what_it_is_for(fraudctl) -> None:
+    ran = fraudctl("load", "list", "--json")
+    assert ran.code == 0
+    assert "10,000 transactions a second" in json.loads(ran.out)["scenarios"]["peak"]
+    assert "hostile" in fraudctl("load", "list").out
+
+
+def test_describe_fills_in_every_default_and_applies_the_options(fraudctl) -> None:
+    ran = fraudctl("load", "describe", "smoke", "--rate", "50", "--duration", "10", "--set", "slo.p50_ms=9", "--json")
+    found = json.loads(ran.out)
+    assert (found["expected_arrivals"], found["slo"]["p50_ms"], found["sending"]["give_up_s"]) == (500, 9.0, 10.0)
+    assert "arrivals.numbers.rate" in fraudctl("load", "describe", "smoke").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("describe", "nothing"), "no scenario 'nothing'; there are batch"),
+        (("describe", "smoke", "--rate", "-1"), "--set arrivals.rate=-1.0: arrivals.rate is -1.0; write a number"),
+        (("describe", "smoke", "--set", "slo"), "--set slo: write FIELD=VALUE"),
+        (("run", "smoke", "--url", "192.0.2.7:8001"), "192.0.2.7 is not this machine"),
+        (("run", "smoke", "--url", "localhost"), "write host:port"),
+        (("perf-analyzer", "smoke", "--url", "192.0.2.7:8001"), "192.0.2.7 is not this machine"),
+    ],
+)
+def test_what_cannot_be_run_is_a_usage_error_of_one_line(fraudctl, arguments: tuple[str, ...], said: str) -> None:
+    ran = fraudctl("load", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_a_scenario_of_ones_own_is_told_its_line(fraudctl, tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("about: Mine.\narrivals: {kind: poisson, rate: 5}\nslo: {p50_ms: 1}\n", encoding="utf-8")
+    ran = fraudctl("load", "describe", path)
+    assert ran.code == 2
+    assert "own.yaml:2: arrivals.duration_s is missing" in ran.err
