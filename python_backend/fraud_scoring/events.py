@@ -1,6 +1,8 @@
-"""Packed events: one entity's window as bytes, sorted by (time, id), 32 bytes an event.
+"""Packed events: an entity's newest events as bytes, sorted by (time, id), 32 bytes an event.
 
-What a store keeps per entity. The usual case, an event later than all before it, is a slice and a concatenation.
+What a store keeps per entity; a busy one's older events are in a ledger.
+
+The usual case, an event later than all before it, is a slice and a concatenation.
 """
 
 from __future__ import annotations
@@ -26,6 +28,18 @@ def pack(time_us: int, transaction_id: int, amount_minor: int) -> bytes:
 def unpack(packed: bytes) -> Int64:
     """Events int64 [M, 4], read-only."""
     return np.frombuffer(packed, np.int64).reshape(-1, EVENT_WIDTH)
+
+
+def order(packed: bytes) -> tuple[int, int]:
+    """(time, id) of the first event."""
+    time, identifier = _ORDER.unpack_from(packed)
+    return time, identifier
+
+
+def newest(packed: bytes) -> tuple[int, int]:
+    """(time, id) of the last event."""
+    time, identifier = _ORDER.unpack_from(packed, len(packed) - EVENT.size)
+    return time, identifier
 
 
 def insert(packed: bytes, event: bytes, keep_us: int) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud_scoring.schema import MICROSECONDS_PER_DAY, Feature, Schema
-from fraud_scoring.windows import EVENT_WIDTH, NEVER, Aggregates, History, Int64, aggregate
+from fraud_scoring.windows import EVENT_WIDTH, FOLDING, NEVER, Aggregates, Folding, History, Int64, aggregate
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -25,8 +25,9 @@ _MONDAY_OFFSET = 3
 class FeatureSet:
     """The features of one schema, planned once: each entity's windows are aggregated together."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, folding: Folding = FOLDING) -> None:
         self.schema = schema
+        self._folding = folding
         self._windows: list[list[tuple[int, int]]] = [
             sorted({(f.delay_us, f.window_us) for f in schema.features if f.entity == name})
             for _, name in schema.entities
@@ -56,7 +57,7 @@ class FeatureSet:
         events[:, 2] = rows[:, schema.amount_index]
         events[:, 3] = NEVER if fraud_known_at is None else fraud_known_at
         aggregates = [
-            aggregate(events, group, history, delay, length) if len(delay) else None
+            aggregate(events, group, history, delay, length, self._folding) if len(delay) else None
             for history, delay, length in zip(histories, self._delay, self._length, strict=True)
         ]
         out = np.empty((n, len(schema.features)), np.float32)
@@ -103,14 +104,14 @@ class FeatureSet:
         return _share(found.fraud[:, window], count)
 
 
-def replay(schema: Schema, rows: Int64, fraud_known_at: Int64 | None = None) -> Float32:
+def replay(schema: Schema, rows: Int64, fraud_known_at: Int64 | None = None, folding: Folding = FOLDING) -> Float32:
     """Features of a whole history: what serving would have computed for each row as it came, labels as they came."""
     histories = []
     for column, _ in schema.entities:
         keys, segment = np.unique(rows[:, column], return_inverse=True)
         no_events = np.empty((0, EVENT_WIDTH), np.int64)
         histories.append(History(segment.astype(np.int64), np.zeros(len(keys) + 1, np.int64), no_events))
-    return FeatureSet(schema).compute(rows, histories, fraud_known_at=fraud_known_at)
+    return FeatureSet(schema, folding).compute(rows, histories, fraud_known_at=fraud_known_at)
 
 
 def _share(numerator: Int64, denominator: Int64) -> Float64:

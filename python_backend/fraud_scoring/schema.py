@@ -124,6 +124,15 @@ class Schema:
                 reach[feature.entity] = max(reach[feature.entity], feature.window_us + feature.delay_us)
         return {name: longest + self.late_by_us for name, longest in reach.items()}
 
+    @cached_property
+    def reach_us(self) -> dict[str, tuple[int, ...]]:
+        """For each entity, how far before a transaction the edges of its windows lie, each once."""
+        reach: dict[str, set[int]] = {name: set() for _, name in self.entities}
+        for feature in self.features:
+            if feature.entity:
+                reach[feature.entity] |= {feature.delay_us, feature.delay_us + feature.window_us} - {0}
+        return {name: tuple(sorted(edges)) for name, edges in reach.items()}
+
     def index(self, name: str) -> int:
         """Position of a column; InvalidDefinition if there is none of that name."""
         try:

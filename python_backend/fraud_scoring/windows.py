@@ -3,7 +3,12 @@
 One kernel serves both runners. Serving: `history` is what the store holds of the batch's entities and the rows are the
 batch. Training: `history` is empty and the rows are the whole past. In both, a row sees the history and the rows of its
 own group that come before it in the order (event time, transaction id), itself included; each transaction id counts
-once. Cost: O((M + N) + N·K·log) for M events, N rows, K windows, whatever the windows hold.
+once. Cost: O((M + N) + N·K·log) for M entries of history, N rows, K windows, whatever the windows hold.
+
+Hot entities are bounded: of the events that a row sees of its entity, the newest `Folding.exact` count at their own
+time, and each older one as if it had happened at the start of its slot. So a window's edge that falls among the older
+ones lies less than one slot later than it should, and all else is exact: nothing is lost, nothing counts twice. What is
+folded depends on the events before the row alone, so that a replay folds what serving folds.
 """
 
 from __future__ import annotations
@@ -19,19 +24,43 @@ Int64 = npt.NDArray[np.int64]
 EVENT_WIDTH: Final = 4
 TIME, ID, AMOUNT, FRAUD_KNOWN_AT = range(EVENT_WIDTH)
 """Columns of an event: when, which transaction, minor units, when it became known as fraud (NEVER if it has not)."""
+SPAN_WIDTH: Final = 6
+"""Columns of a span, older events as one entry: time, id (those of its first event), events, their amounts, frauds,
+when all of these frauds were known."""
 NEVER: Final = 2**63 - 1
+
+
+class Folding(NamedTuple):
+    """How an entity's past is kept: its newest `exact` events as they are, older ones by slots of `slot_us`.
+
+    With more than `seal_at` events, all but the newest `recent` go into a ledger: those that come a little late find
+    their place outside it. (120 events fill the one page of 4 kB that LMDB writes anyway for a value above 2 kB.)
+    """
+
+    exact: int = 8_192
+    slot_us: int = 3_600_000_000
+    recent: int = 24
+    seal_at: int = 120
+
+
+FOLDING: Final = Folding()
+_NO_SPANS: Final = np.empty((0, SPAN_WIDTH), np.int64)
+_NO_OFFSETS: Final = np.empty(0, np.int64)
 
 
 class History(NamedTuple):
     """Events of the entities that a batch names.
 
     `events` int64 [M, 4], sorted by (time, id) within each entity; entity u owns events[offsets[u]:offsets[u + 1]];
-    `segment` int64 [N] says which entity a row belongs to.
+    `segment` int64 [N] says which entity a row belongs to. `spans` int64 [S, 6] are events before those, joined where
+    no edge of a window lies; entity u owns spans[span_offsets[u]:span_offsets[u + 1]]. Without spans both are empty.
     """
 
     segment: Int64
     offsets: Int64
     events: Int64
+    span_offsets: Int64 = _NO_OFFSETS
+    spans: Int64 = _NO_SPANS
 
 
 class Aggregates(NamedTuple):
@@ -42,7 +71,9 @@ class Aggregates(NamedTuple):
     fraud: Int64
 
 
-def aggregate(events: Int64, group: Int64, history: History, delay_us: Int64, length_us: Int64) -> Aggregates:
+def aggregate(
+    events: Int64, group: Int64, history: History, delay_us: Int64, length_us: Int64, folding: Folding = FOLDING
+) -> Aggregates:
     """Aggregates of each row's windows (t − delay − length, t − delay].
 
     `events` int64 [N, 4] are the rows themselves, `group` int64 [N] the request that each came in; `delay_us` and
@@ -52,18 +83,20 @@ def aggregate(events: Int64, group: Int64, history: History, delay_us: Int64, le
         order = np.zeros(1, np.int64)
     else:
         order = np.lexsort((events[:, ID], events[:, TIME], group, history.segment))
-    count, amount, fraud = _aggregate(
-        events, order, group, history.segment, history.offsets, history.events, delay_us, length_us
+    segment, offsets, stored, span_offsets, spans = history
+    past = _past(offsets, stored, span_offsets, spans)
+    return Aggregates(
+        *_aggregate(events, order, group, segment, *past, delay_us, length_us, folding.exact, folding.slot_us)
     )
-    return Aggregates(count, amount, fraud)
 
 
-def _jit(function: Any) -> Any:
+def jit(function: Any) -> Any:
+    """Compiled once per machine; integer division as in NumPy."""
     return numba.njit(cache=True, error_model="numpy")(function)
 
 
-@_jit
-def _first_after_time(events: Int64, start: int, stop: int, time: int) -> int:
+@jit
+def first_after_time(events: Int64, start: int, stop: int, time: int) -> int:
     """First index in [start, stop) whose event is later than `time`; stop if none is."""
     while start < stop:
         middle = (start + stop) >> 1
@@ -74,8 +107,8 @@ def _first_after_time(events: Int64, start: int, stop: int, time: int) -> int:
     return start
 
 
-@_jit
-def _first_after(events: Int64, start: int, stop: int, time: int, identifier: int) -> int:
+@jit
+def first_after(events: Int64, start: int, stop: int, time: int, identifier: int) -> int:
     """First index in [start, stop) whose event comes after (time, identifier); stop if none does."""
     while start < stop:
         middle = (start + stop) >> 1
@@ -87,44 +120,107 @@ def _first_after(events: Int64, start: int, stop: int, time: int, identifier: in
     return start
 
 
-@_jit
-def _running_totals(events: Int64, weight: Int64) -> Any:
-    """Prefix sums over events (count, amount, frauds) and the times at which the frauds became known, in order."""
-    total = np.zeros((len(events) + 1, 3), np.int64)
-    known_at = np.empty(len(events), np.int64)
-    for i in range(len(events)):
-        is_fraud = weight[i] if events[i, 3] != NEVER else 0
+@jit
+def slot_end(time: int, slot_us: int) -> int:
+    """The last microsecond of the slot that `time` lies in."""
+    return (time // slot_us + 1) * slot_us - 1
+
+
+@jit
+def _past(offsets: Int64, events: Int64, span_offsets: Int64, spans: Int64) -> Any:
+    """Spans and events of each entity as one sequence.
+
+    (where each entity begins [U + 1], order (time, id) [M, 2], totals before each entry (events, amount, entries with
+    fraud) [M + 1, 3], of each entry with fraud when it was known and how many [≤ M, 2])
+    """
+    size = len(events) + len(spans)
+    start = offsets.copy()
+    order = np.empty((size, 2), np.int64)
+    total = np.zeros((size + 1, 3), np.int64)
+    known = np.empty((size, 2), np.int64)
+    i = 0
+    for entity in range(len(offsets) - 1):
+        start[entity] = i
+        if len(spans):
+            for s in range(span_offsets[entity], span_offsets[entity + 1]):
+                order[i, 0], order[i, 1] = spans[s, 0], spans[s, 1]
+                total[i + 1, 0] = total[i, 0] + spans[s, 2]
+                total[i + 1, 1] = total[i, 1] + spans[s, 3]
+                total[i + 1, 2] = total[i, 2]
+                if spans[s, 4]:
+                    known[total[i, 2], 0], known[total[i, 2], 1] = spans[s, 5], spans[s, 4]
+                    total[i + 1, 2] += 1
+                i += 1
+        for e in range(offsets[entity], offsets[entity + 1]):
+            order[i, 0], order[i, 1] = events[e, 0], events[e, 1]
+            total[i + 1, 0] = total[i, 0] + 1
+            total[i + 1, 1] = total[i, 1] + events[e, 2]
+            total[i + 1, 2] = total[i, 2]
+            if events[e, 3] != NEVER:
+                known[total[i, 2], 0], known[total[i, 2], 1] = events[e, 3], 1
+                total[i + 1, 2] += 1
+            i += 1
+    start[len(offsets) - 1] = i
+    return start, order, total, known
+
+
+@jit
+def _totals_of_rows(rows: Int64, weight: Int64) -> Any:
+    """The same totals over the rows themselves, of which some count 0."""
+    total = np.zeros((len(rows) + 1, 3), np.int64)
+    known = np.empty((len(rows), 2), np.int64)
+    for i in range(len(rows)):
         total[i + 1, 0] = total[i, 0] + weight[i]
-        total[i + 1, 1] = total[i, 1] + weight[i] * events[i, 2]
-        total[i + 1, 2] = total[i, 2] + is_fraud
-        if is_fraud:
-            known_at[total[i, 2]] = events[i, 3]
-    return total, known_at
+        total[i + 1, 1] = total[i, 1] + weight[i] * rows[i, 2]
+        total[i + 1, 2] = total[i, 2]
+        if weight[i] and rows[i, 3] != NEVER:
+            known[total[i, 2], 0], known[total[i, 2], 1] = rows[i, 3], 1
+            total[i + 1, 2] += 1
+    return total, known
 
 
-@_jit
-def _known_by(known_at: Int64, start: int, stop: int, time: int) -> int:
+@jit
+def _known_by(known: Int64, start: int, stop: int, time: int) -> int:
     found = 0
     for i in range(start, stop):
-        found += known_at[i] <= time
+        if known[i, 0] <= time:
+            found += known[i, 1]
     return found
 
 
-@_jit
-def _aggregate(
-    events: Int64,
-    order: Int64,
-    group: Int64,
-    segment: Int64,
-    offsets: Int64,
-    stored: Int64,
-    delay_us: Int64,
-    length_us: Int64,
-) -> Any:
-    n, windows = len(order), len(delay_us)
+@jit
+def _first_exact(
+    mine: Int64, total: Int64, first: int, last: int, other: Int64, other_total: Int64, begin: int, end: int, exact: int
+) -> int:
+    """First index in [first, last) of `mine` that is among the newest `exact` of `mine` and `other` [begin, end)."""
+    stop = last
+    while first < stop:
+        middle = (first + stop) >> 1
+        beside = first_after(other, begin, end, mine[middle, 0], mine[middle, 1])
+        if total[last, 0] - total[middle, 0] + other_total[end, 0] - other_total[beside, 0] <= exact:
+            stop = middle
+        else:
+            first = middle + 1
+    return first
+
+
+@jit
+def _edge(events: Int64, first: int, last: int, first_exact: int, time: int, slot_us: int) -> int:
+    """First index in [first, last) later than `time`; events before `first_exact` count at their slot's start."""
+    found: int = first_after_time(events, first, last, time)
+    if found < first_exact:
+        found = first_after_time(events, found, first_exact, slot_end(time, slot_us))
+    return found
+
+
+@jit
+def _sorted_rows(events: Int64, order: Int64, group: Int64, segment: Int64, start: Int64, stored: Int64) -> Any:
+    """Rows in order, what each weighs (0 if it was there before), and where its run of entity and group lies."""
+    n = len(order)
     rows = np.empty((n, 4), np.int64)
     weight = np.ones(n, np.int64)
     run_start = np.zeros(n, np.int64)
+    run_stop = np.empty(n, np.int64)
     for i in range(n):
         row = order[i]
         rows[i] = events[row]
@@ -136,33 +232,54 @@ def _aggregate(
                 weight[i] = 0
         else:
             run_start[i] = i
-        after = _first_after(stored, offsets[entity], offsets[entity + 1], time, identifier)
-        if after > offsets[entity] and stored[after - 1, 0] == time and stored[after - 1, 1] == identifier:
+        after = first_after(stored, start[entity], start[entity + 1], time, identifier)
+        if after > start[entity] and stored[after - 1, 0] == time and stored[after - 1, 1] == identifier:
             weight[i] = 0
-    run_stop = np.empty(n, np.int64)
     for i in range(n - 1, -1, -1):
         run_stop[i] = run_stop[i + 1] if i + 1 < n and run_start[i + 1] == run_start[i] else i + 1
+    return rows, weight, run_start, run_stop
 
-    row_total, row_known = _running_totals(rows, weight)
-    total, known = _running_totals(stored, np.ones(len(stored), np.int64))
+
+@jit
+def _aggregate(
+    events: Int64,
+    order: Int64,
+    group: Int64,
+    segment: Int64,
+    start: Int64,
+    stored: Int64,
+    total: Int64,
+    known: Int64,
+    delay_us: Int64,
+    length_us: Int64,
+    exact: int,
+    slot_us: int,
+) -> Any:
+    n, windows = len(order), len(delay_us)
+    rows, weight, run_start, run_stop = _sorted_rows(events, order, group, segment, start, stored)
+    row_total, row_known = _totals_of_rows(rows, weight)
     count = np.empty((n, windows), np.int64)
     amount = np.empty((n, windows), np.int64)
     fraud = np.empty((n, windows), np.int64)
     for i in range(n):
         row = order[i]
         time, identifier = rows[i, 0], rows[i, 1]
-        first, last = offsets[segment[row]], offsets[segment[row] + 1]
+        first, last, begin, end = start[segment[row]], start[segment[row] + 1], run_start[i], run_stop[i]
+        now = first_after(stored, first, last, time, identifier)
+        row_now = first_after(rows, begin, end, time, identifier)
+        cut, row_cut = first, begin
+        if total[now, 0] - total[first, 0] + row_total[row_now, 0] - row_total[begin, 0] > exact:
+            cut = _first_exact(stored, total, first, now, rows, row_total, begin, row_now, exact)
+            row_cut = _first_exact(rows, row_total, begin, row_now, stored, total, first, now, exact)
         for k in range(windows):
             until = time - delay_us[k]
             since = until - length_us[k]
-            low = _first_after_time(stored, first, last, since)
-            row_low = _first_after_time(rows, run_start[i], run_stop[i], since)
-            if delay_us[k] == 0:
-                high = _first_after(stored, low, last, time, identifier)
-                row_high = _first_after(rows, row_low, run_stop[i], time, identifier)
-            else:
-                high = _first_after_time(stored, low, last, until)
-                row_high = _first_after_time(rows, row_low, run_stop[i], until)
+            low = _edge(stored, first, last, cut, since, slot_us)
+            row_low = _edge(rows, begin, end, row_cut, since, slot_us)
+            high, row_high = now, row_now
+            if delay_us[k]:
+                high = _edge(stored, first, last, cut, until, slot_us)
+                row_high = _edge(rows, begin, end, row_cut, until, slot_us)
             count[row, k] = total[high, 0] - total[low, 0] + row_total[row_high, 0] - row_total[row_low, 0]
             amount[row, k] = total[high, 1] - total[low, 1] + row_total[row_high, 1] - row_total[row_low, 1]
             fraud[row, k] = _known_by(known, total[low, 2], total[high, 2], time) + _known_by(

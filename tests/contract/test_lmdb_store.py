@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -21,7 +22,7 @@ from fraud_scoring.errors import InvalidDefinition, StoreUnavailable
 from fraud_scoring.stores import Answers, WindowStore, open_store
 from fraud_scoring.stores.embedded import LmdbStore
 from fraud_scoring.stores.memory import MemoryStore
-from support.rows import DEFAULT_SCHEMA, matrix, row
+from support.rows import DAY_US, DEFAULT_SCHEMA, matrix, row
 from support.stores import (
     BATCH,
     answers_for,
@@ -82,7 +83,7 @@ def all_answers(store: WindowStore, rows: np.ndarray) -> list[Answers | None]:
     return [None if known is None else known.answer for known in store.recall(rows[:, 0])]
 
 
-def holds_exactly(store: WindowStore, batches: int) -> None:
+def holds_exactly(store: LmdbStore, batches: int) -> None:
     """Asserts that the numbered batches below `batches` are there, records and windows, and nothing else is."""
     for number in range(batches):
         rows = numbered_batch(number)
@@ -94,12 +95,8 @@ def holds_exactly(store: WindowStore, batches: int) -> None:
     beyond = np.concatenate([numbered_batch(number) for number in range(batches, batches + 3)])
     assert not any(store.recall(beyond[:, 0]))
     ids = np.arange(batches * BATCH)
-    customers, terminals = store.read(numbered_batch(0))
-    for history, entities in ((customers, CUSTOMERS), (terminals, TERMINALS)):
-        found = [
-            history.events[history.offsets[entity] : history.offsets[entity + 1], 1].tolist()
-            for entity in range(entities)
-        ]
+    for name, entities in (("customer_key", CUSTOMERS), ("terminal_key", TERMINALS)):
+        found = [store.kept(name, entity)[:, 1].tolist() for entity in range(entities)]
         assert found == [ids[ids % entities == entity].tolist() for entity in range(entities)]
 
 
@@ -128,8 +125,8 @@ def test_two_processes_that_write_at_once_lose_nothing_and_count_each_id_once(st
         for writer in writers:
             own = numbered_batch(number, first_id=writer * 1_000_000)
             assert all(known is not None for known in store.recall(own[:, 0]))
-    for history in store.read(numbered_batch(0)):
-        ids = history.events[:, 1]
+    for name, entities in (("customer_key", CUSTOMERS), ("terminal_key", TERMINALS)):
+        ids = np.concatenate([store.kept(name, entity)[:, 1] for entity in range(entities)])
         assert len(ids) == len(np.unique(ids)) == rounds * BATCH * (1 + len(writers))
     store.close()
 
@@ -140,13 +137,16 @@ def test_a_reader_beside_a_writer_sees_whole_batches_only(start: Start, tmp_path
     told.send("go")
     store = LmdbStore(tmp_path, DEFAULT_SCHEMA)
     asked, seen, sent = numbered_batch(0), [0], 1
+    asked[:, 1] += DAY_US  # after all that is written, and with all of it in the longest window
     while seen[-1] < rounds * batches:
         customers, terminals = store.read(asked)
         assert writer.exitcode in (None, 0)
-        whole, part = divmod(len(customers.events), BATCH)
+        older = [int(customers.spans[a:b, 2].sum()) for a, b in pairwise(customers.span_offsets)] or [0] * CUSTOMERS
+        held = np.diff(customers.offsets) + older
+        whole, part = divmod(int(held.sum()), BATCH)
         assert part == 0
+        assert held.tolist() == [whole * BATCH // CUSTOMERS] * CUSTOMERS
         assert np.diff(terminals.offsets).tolist() == [whole] * TERMINALS
-        assert sorted(customers.events[:, 1].tolist()) == list(range(whole * BATCH))
         assert whole >= seen[-1]
         seen.append(whole)
         if sent < rounds and whole >= sent * batches:

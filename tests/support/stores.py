@@ -21,6 +21,7 @@ from fraud_scoring.stores.embedded import LmdbStore
 from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.stores.redis.address import parse
 from fraud_scoring.stores.redis.store import RedisStore
+from fraud_scoring.windows import FOLDING, Folding
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64
 
 Place = Path | str
@@ -94,10 +95,10 @@ def answers_for(rows: Int64, release: int = 7, features: int = 3) -> Answers:
 class WindowRelease:
     """A release that sees what a real one sees, its features from the store, and counts its calls."""
 
-    def __init__(self, store: WindowStore, schema: Schema = DEFAULT_SCHEMA) -> None:
+    def __init__(self, store: WindowStore, schema: Schema = DEFAULT_SCHEMA, folding: Folding = FOLDING) -> None:
         self.calls: list[Int64] = []
         self._store = store
-        self._features = FeatureSet(schema)
+        self._features = FeatureSet(schema, folding)
 
     def __call__(self, rows: Int64) -> Answers:
         self.calls.append(rows)

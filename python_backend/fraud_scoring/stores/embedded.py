@@ -18,6 +18,7 @@ import lmdb
 from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores.records import PackedStore
+from fraud_scoring.windows import FOLDING, Folding
 
 TABLES: Final = ("events", "transactions", "expiry")
 SYNC_INTERVAL_S: Final = 1.0
@@ -36,6 +37,9 @@ class _LmdbTransaction:
         value: bytes | None = self._transaction.get(key, db=self._databases[table])
         return value
 
+    def view(self, table: str, key: bytes) -> bytes | memoryview | None:
+        return self.get(table, key)
+
     def put(self, table: str, key: bytes, value: bytes) -> None:
         self._transaction.put(key, value, db=self._databases[table])
 
@@ -45,6 +49,18 @@ class _LmdbTransaction:
     def first_key(self, table: str) -> bytes | None:
         with self._transaction.cursor(self._databases[table]) as cursor:
             return cursor.key() if cursor.first() else None
+
+
+class _LmdbSnapshot(_LmdbTransaction):
+    """A reading transaction: what LMDB gives is its own memory, until the transaction ends."""
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        value = self.view(table, key)
+        return None if value is None else bytes(value)
+
+    def view(self, table: str, key: bytes) -> bytes | memoryview | None:
+        value: memoryview | None = self._transaction.get(key, db=self._databases[table])
+        return value
 
 
 class _LmdbTables:
@@ -71,8 +87,8 @@ class _LmdbTables:
 
     @contextmanager
     def reading(self) -> Iterator[_LmdbTransaction]:
-        with self._explained(), self._environment.begin(buffers=False) as transaction:
-            yield _LmdbTransaction(transaction, self._databases)
+        with self._explained(), self._environment.begin(buffers=True) as transaction:
+            yield _LmdbSnapshot(transaction, self._databases)
 
     @contextmanager
     def writing(self) -> Iterator[_LmdbTransaction]:
@@ -137,6 +153,9 @@ class LmdbStore(PackedStore):
         limit_bytes: int = 64 << 30,
         sync_interval_s: float = SYNC_INTERVAL_S,
         now_us: Callable[[], int] | None = None,
+        folding: Folding = FOLDING,
     ) -> None:
         clock: dict[str, Any] = {} if now_us is None else {"now_us": now_us}
-        super().__init__(_LmdbTables(folder, power_safe, limit_bytes, sync_interval_s), schema, **clock)
+        super().__init__(
+            _LmdbTables(folder, power_safe, limit_bytes, sync_interval_s), schema, folding=folding, **clock
+        )

@@ -9,6 +9,7 @@ from typing import Any
 
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores.records import PackedStore
+from fraud_scoring.windows import FOLDING, Folding
 
 
 class _MemoryTables:
@@ -41,6 +42,8 @@ class _MemoryTables:
     def get(self, table: str, key: bytes) -> bytes | None:
         return self._tables[table].get(key)
 
+    view = get
+
     def put(self, table: str, key: bytes, value: bytes) -> None:
         self._undo.append((table, key, self._tables[table].get(key)))
         self._tables[table][key] = value
@@ -59,6 +62,6 @@ class _MemoryTables:
 class MemoryStore(PackedStore):
     """A window store that lives and dies with its process."""
 
-    def __init__(self, schema: Schema, now_us: Callable[[], int] | None = None) -> None:
+    def __init__(self, schema: Schema, now_us: Callable[[], int] | None = None, folding: Folding = FOLDING) -> None:
         clock: dict[str, Any] = {} if now_us is None else {"now_us": now_us}
-        super().__init__(_MemoryTables(), schema, **clock)
+        super().__init__(_MemoryTables(), schema, folding=folding, **clock)

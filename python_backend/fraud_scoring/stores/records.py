@@ -15,18 +15,26 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from fraud_scoring import events, wire
+from fraud_scoring import events, ledger, wire
 from fraud_scoring.features import Float32
+from fraud_scoring.past import Past, split
 from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema
-from fraud_scoring.windows import EVENT_WIDTH, NEVER, History, Int64
+from fraud_scoring.summary import summarise
+from fraud_scoring.windows import EVENT_WIDTH, FOLDING, NEVER, Folding, History, Int64
 
 RETENTION_DAYS: Final = 60
-"""How long a transaction's record is kept after it came: labels and repeats are understood for that long."""
+"""How long a transaction's record is kept after it came: labels and repeats are understood for that long.
+
+Longer where a window is: an entity goes with the record of its newest event, which must be out of every window then.
+"""
 
 _UNLABELLED: Final = -1
 _HEADER: Final = struct.Struct("<bxxxiq")
 """label (-1 none, 0 genuine, 1 fraud), columns of the row, label known at (µs)."""
 _KEY: Final = struct.Struct(">q")
+_LEDGER: Final = b"\0ledger"
+"""Ends the key of an entity's ledger; its newest events have the key without it."""
+_NO_LEDGER: Final = ledger.pack(ledger.EMPTY)
 _DAY_AND_ID: Final = struct.Struct(">Iq")
 _VERDICT_BYTES: Final = 4 * (1 + wire.VERDICT_WIDTH)
 
@@ -53,6 +61,9 @@ class Transaction(Protocol):
 
     def get(self, table: str, key: bytes) -> bytes | None: ...
 
+    def view(self, table: str, key: bytes) -> bytes | memoryview | None:
+        """The same without a copy where that can be had, in a reading transaction and until it ends."""
+
     def put(self, table: str, key: bytes, value: bytes) -> None: ...
 
     def delete(self, table: str, key: bytes) -> None: ...
@@ -75,16 +86,35 @@ class PackedStore:
     """A window store over `tables`; `now_us` is the clock that retention goes by."""
 
     def __init__(
-        self, tables: Tables, schema: Schema, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+        self,
+        tables: Tables,
+        schema: Schema,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        folding: Folding = FOLDING,
     ) -> None:
         self._tables = tables
         self._schema = schema
         self._now_us = now_us
+        self._folding = folding
         self._entities = [(column, name.encode() + b"\0", schema.keep_us[name]) for column, name in schema.entities]
+        self._reach = [np.array(schema.reach_us[name], np.int64) for _, name in schema.entities]
+        self._retention_days = max(RETENTION_DAYS, max(schema.keep_us.values()) // MICROSECONDS_PER_DAY + 3)
 
     def read(self, rows: Int64) -> list[History]:
         with self._tables.reading() as tables:
-            return [_history(tables, prefix, rows[:, column]) for column, prefix, _ in self._entities]
+            return [
+                self._history(tables, prefix, rows, column, reach)
+                for (column, prefix, _), reach in zip(self._entities, self._reach, strict=True)
+            ]
+
+    def kept(self, entity: str, key: int) -> Int64:
+        """All that is kept of one entity, as spans int64 [S, 6] in order: single events, and slots of a hot entity."""
+        place = entity.encode() + b"\0" + _KEY.pack(key)
+        with self._tables.reading() as tables:
+            recent, has_ledger = split(tables.get("events", place) or b"")
+            older = ledger.unpack(tables.get("events", place + _LEDGER) or b"") if has_ledger else ledger.EMPTY
+        newer = ledger.append(ledger.EMPTY, events.unpack(recent), 0, NEVER)
+        return np.concatenate([ledger.spans(older), ledger.spans(newer)])
 
     def recall(self, transaction_ids: Int64) -> list[Recorded | None]:
         with self._tables.reading() as tables:
@@ -113,14 +143,17 @@ class PackedStore:
                     tables.put("transactions", key, stood + answer)
                 before.append(recorded)
             self._insert_events(tables, fresh)
-            self._forget(tables, day - RETENTION_DAYS, at_most=2 * len(rows) + 16)
+            self._forget(tables, day - self._retention_days, at_most=2 * len(rows) + 16)
         return before
 
     def label(self, labels: Int64) -> Int64:
         accepted = np.zeros(len(labels), np.int64)
+        changed: dict[bytes, Past] = {}
         with self._tables.writing() as tables:
             for i, (identifier, is_fraud, known_at_us) in enumerate(labels.tolist()):
-                accepted[i] = self._label_one(tables, identifier, is_fraud, known_at_us)
+                accepted[i] = self._label_one(tables, changed, identifier, is_fraud, known_at_us)
+            for key, past in changed.items():
+                _store(tables, key, past)
         return accepted
 
     def close(self) -> None:
@@ -128,34 +161,44 @@ class PackedStore:
 
     def _insert_events(self, tables: Transaction, rows: list[list[int]]) -> None:
         schema = self._schema
+        packed = [events.pack(row[schema.time_index], row[schema.id_index], row[schema.amount_index]) for row in rows]
         for column, prefix, keep_us in self._entities:
-            changed: dict[bytes, bytes] = {}
-            for row in rows:
+            changed: dict[bytes, Past] = {}
+            for row, event in zip(rows, packed, strict=True):
                 key = prefix + _KEY.pack(row[column])
-                packed = changed[key] if key in changed else tables.get("events", key) or b""
-                event = events.pack(row[schema.time_index], row[schema.id_index], row[schema.amount_index])
-                changed[key] = events.insert(packed, event, keep_us)
-            for key, packed in changed.items():
-                tables.put("events", key, packed)
+                past = changed.get(key)
+                if past is None:
+                    past = changed[key] = self._past(tables, key, keep_us)
+                past.add(event)
+            for key, past in changed.items():
+                _store(tables, key, past)
 
-    def _label_one(self, tables: Transaction, identifier: int, is_fraud: int, known_at_us: int) -> wire.Accepted:
+    def _past(self, tables: Transaction, key: bytes, keep_us: int) -> Past:
+        def older() -> bytes:
+            return tables.get("events", key + _LEDGER) or b""
+
+        return Past(tables.get("events", key) or b"", older, keep_us, self._folding)
+
+    def _label_one(
+        self, tables: Transaction, changed: dict[bytes, Past], identifier: int, is_fraud: int, known_at_us: int
+    ) -> wire.Accepted:
         key = _KEY.pack(identifier)
         stood = tables.get("transactions", key)
         if stood is None:
             return wire.Accepted.UNKNOWN_TRANSACTION
-        label, columns, _ = _HEADER.unpack_from(stood)
+        label, columns, before_us = _HEADER.unpack_from(stood)
         if label == is_fraud:
             return wire.Accepted.ALREADY_KNOWN
         tables.put("transactions", key, _HEADER.pack(is_fraud, columns, known_at_us) + stood[_HEADER.size :])
         if is_fraud or label == 1:
             row = struct.unpack_from(f"<{columns}q", stood, _HEADER.size)
-            for column, prefix, _ in self._entities:
-                entity = prefix + _KEY.pack(row[column])
-                packed = tables.get("events", entity) or b""
-                known = known_at_us if is_fraud else NEVER
-                changed = events.set_fraud_known_at(packed, row[self._schema.time_index], identifier, known)
-                if changed is not packed:
-                    tables.put("events", entity, changed)
+            known = known_at_us if is_fraud else NEVER
+            for column, prefix, keep_us in self._entities:
+                place = prefix + _KEY.pack(row[column])
+                past = changed.get(place) or self._past(tables, place, keep_us)
+                if past.recent:
+                    past.set_fraud_known_at(row[self._schema.time_index], identifier, known, before_us)
+                    changed[place] = past
         return wire.Accepted.APPLIED
 
     def _forget(self, tables: Transaction, last_day: int, at_most: int) -> None:
@@ -164,21 +207,58 @@ class PackedStore:
             if key is None or _DAY_AND_ID.unpack(key)[0] >= last_day:
                 return
             tables.delete("expiry", key)
-            tables.delete("transactions", _KEY.pack(_DAY_AND_ID.unpack(key)[1]))
+            record = _KEY.pack(_DAY_AND_ID.unpack(key)[1])
+            stood = tables.get("transactions", record)
+            if stood is not None:
+                self._forget_entities(tables, stood)
+                tables.delete("transactions", record)
+
+    def _forget_entities(self, tables: Transaction, record: bytes) -> None:
+        """Remove the entities of a record whose newest event it is: they fell silent, and are in no window any more."""
+        _, columns, _ = _HEADER.unpack_from(record)
+        row = struct.unpack_from(f"<{columns}q", record, _HEADER.size)
+        event = row[self._schema.time_index], row[self._schema.id_index]
+        for column, prefix, _ in self._entities:
+            key = prefix + _KEY.pack(row[column])
+            recent, has_ledger = split(tables.get("events", key) or b"")
+            if recent and events.newest(recent) == event:
+                tables.delete("events", key)
+                if has_ledger:
+                    tables.delete("events", key + _LEDGER)
+
+    def _history(self, tables: Transaction, prefix: bytes, rows: Int64, column: int, reach: Int64) -> History:
+        """One entity's History for `rows`; ledgers are summarised while the transaction holds them."""
+        keys = rows[:, column]
+        if len(keys) == 1:
+            unique, segment = keys, np.zeros(1, np.int64)
+        else:
+            unique, inverse = np.unique(keys, return_inverse=True)
+            segment = inverse.astype(np.int64, copy=False)
+        places = [prefix + _KEY.pack(key) for key in unique.tolist()]
+        packed = [tables.get("events", place) or b"" for place in places]
+        busy = [u for u, value in enumerate(packed) if len(value) % events.EVENT.size]
+        for u in busy:
+            packed[u], _ = split(packed[u])
+        offsets = np.zeros(len(packed) + 1, np.int64)
+        np.cumsum([len(value) // events.EVENT.size for value in packed], out=offsets[1:])
+        # bytearray: the kernel is compiled for writable arrays only
+        joined = np.frombuffer(bytearray().join(packed), np.int64).reshape(-1, EVENT_WIDTH)
+        if not busy:
+            return History(segment, offsets, joined)
+        times = np.ascontiguousarray(rows[:, [self._schema.time_index, self._schema.id_index]])
+        ledgers = [(u, tables.view("events", places[u] + _LEDGER) or _NO_LEDGER) for u in busy]
+        return History(
+            segment, offsets, joined, *summarise(ledgers, segment, times, offsets, joined, reach, self._folding)
+        )
 
 
-def _history(tables: Transaction, prefix: bytes, keys: Int64) -> History:
-    if len(keys) == 1:
-        unique, segment = keys, np.zeros(1, np.int64)
-    else:
-        unique, inverse = np.unique(keys, return_inverse=True)
-        segment = inverse.astype(np.int64, copy=False)
-    packed = [tables.get("events", prefix + _KEY.pack(key)) or b"" for key in unique.tolist()]
-    offsets = np.zeros(len(packed) + 1, np.int64)
-    np.cumsum([len(value) // events.EVENT.size for value in packed], out=offsets[1:])
-    # bytearray: the kernel is compiled for writable arrays only
-    joined = np.frombuffer(bytearray().join(packed), np.int64).reshape(-1, EVENT_WIDTH)
-    return History(segment, offsets, joined)
+def _store(tables: Transaction, key: bytes, past: Past) -> None:
+    tables.put("events", key, past.value)
+    older = past.ledger
+    if older:
+        tables.put("events", key + _LEDGER, older)
+    elif older is not None:
+        tables.delete("events", key + _LEDGER)
 
 
 def _pack_answers(answers: Answers) -> list[bytes]:

@@ -13,8 +13,8 @@ from fraud_scoring.front_door import FrontDoor, Request
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers
 from fraud_scoring.stores.memory import MemoryStore
-from fraud_scoring.windows import NEVER
-from support.rows import DEFAULT_SCHEMA, Clock, History, Int64, label, schema_with, seeded_history
+from fraud_scoring.windows import FOLDING, NEVER, Folding
+from support.rows import DEFAULT_SCHEMA, HOUR_US, SLOT_US, Clock, History, Int64, label, schema_with, seeded_history
 from support.stores import WindowRelease, same_bits
 
 UNDELAYED = schema_with(
@@ -56,11 +56,11 @@ def requests_of(rows: Int64, rng: np.random.Generator) -> list[Request]:
     return [Request(part) for part in np.split(shuffled, cuts) if len(part)]
 
 
-def served(schema: Schema, history: History, rng: np.random.Generator) -> Float32:
+def served(schema: Schema, history: History, rng: np.random.Generator, folding: Folding = FOLDING) -> Float32:
     """Each row's features as a front door gives them that is sent the history as a live stream."""
     clock = Clock()
-    store = MemoryStore(schema, now_us=clock)
-    front_door = FrontDoor(schema, store, WindowRelease(store, schema), now_us=clock)
+    store = MemoryStore(schema, now_us=clock, folding=folding)
+    front_door = FrontDoor(schema, store, WindowRelease(store, schema, folding), now_us=clock)
     features: dict[int, Float32] = {}
     told: set[int] = set()
     for part in batches(history, rng):
@@ -86,6 +86,22 @@ def test_what_is_served_as_a_stream_is_what_a_replay_computes(schema: Schema, se
     offline = replay(schema, history.rows, history.fraud_known_at)
     online = served(schema, history, rng)
     assert online.tobytes() == offline.tobytes()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("schema", [DEFAULT_SCHEMA, UNDELAYED], ids=lambda schema: schema.name)
+@pytest.mark.parametrize(
+    "folding",
+    [Folding(exact=1_000, recent=2, seal_at=5), Folding(10, 11 * HOUR_US, 2, 5), Folding(1, 3 * SLOT_US, 1, 2)],
+    ids=["ledgers", "folded", "all but the newest folded"],
+)
+def test_a_replay_folds_what_serving_folds(schema: Schema, folding: Folding, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    history = seeded_history(rng, 300, days=20 + 20 * seed, customers=1 + seed, terminals=6 - seed)
+    online = served(schema, history, rng, folding)
+    assert online.tobytes() == replay(schema, history.rows, history.fraud_known_at, folding).tobytes()
+    exact = replay(schema, history.rows, history.fraud_known_at)
+    assert (online.tobytes() == exact.tobytes()) is (folding.exact > 300)
 
 
 def test_a_replay_in_one_piece_is_a_replay_of_its_past_and_the_rest_over_it() -> None:
