@@ -114,7 +114,8 @@ def test_a_hot_entity_is_served_as_a_replay_computes_it(place: StorePlace) -> No
         store.record(past[start : start + 2_048])
         now = past[min(start + 2_048, n) - 1, 1]
         due = [i for i in range(told, start + 2_048, 50) if known_at[i] <= now]
-        store.label(np.array([[i, 1, known_at[i]] for i in due], np.int64).reshape(-1, 3))
+        if due:
+            store.label(np.array([[i, 1, known_at[i]] for i in due], np.int64))
         told += 50 * len(due)
     known_at[known_at > now] = NEVER
     for delays in ([1], [HOUR_US + 1], [5 * DAY_US, 5 * DAY_US + 1, 6 * DAY_US], [31 * DAY_US]):
