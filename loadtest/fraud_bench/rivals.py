@@ -135,10 +135,11 @@ def rival_server(rival: Rival, environments: Path, repository: Path, folder: Pat
         LOG_MODE_VARIABLE: "durable",
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with program(rival.command(programs, ports), folder / "server.txt", None, environment) as pid:
+    said = folder / "server.txt"
+    with program(rival.command(programs, ports), said, None, environment) as pid:
         url = f"127.0.0.1:{ports[0]}"
-        wait_until(lambda: _answers(f"http://{url}{rival.ready}"), rival.title, pid)
-        wait_until(lambda: len(writers(log)) >= rival.workers, f"{rival.title}: {rival.workers} workers", pid)
+        wait_until(lambda: _answers(f"http://{url}{rival.ready}"), rival.title, pid, said)
+        wait_until(lambda: len(writers(log)) >= rival.workers, f"{rival.title}: {rival.workers} workers", pid, said)
         yield with_idle_cores(Server(rival.name, url, {"server": (pid,)}, url, log))
 
 

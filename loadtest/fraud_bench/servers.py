@@ -97,7 +97,7 @@ def program(
 
     def read() -> None:
         assert process.stdout is not None
-        with log.open("w", encoding="utf-8") as file, process.stdout:
+        with log.open("w", encoding="utf-8", buffering=1) as file, process.stdout:
             for line in process.stdout:
                 file.write(line)
                 last.append(line.strip())
@@ -223,12 +223,18 @@ def _wait_for_child(pid: int, word: str) -> int:
     return found[0]
 
 
-def wait_until(happened: Callable[[], bool], what: str, pid: int) -> None:
-    """For what sends no event; CannotMeasure when the process `pid` has ended, or after START_S."""
+def wait_until(happened: Callable[[], bool], what: str, pid: int, log: Path | None = None) -> None:
+    """For what sends no event; CannotMeasure when the process `pid` has ended, or after START_S, quotes its `log`."""
     give_up = time.monotonic() + START_S
     while not happened():
         if time.monotonic() > give_up:
-            raise CannotMeasure(f"{what} did not start within {START_S:g} s")
+            raise CannotMeasure(f"{what} did not start within {START_S:g} s: {_last_line(log)}")
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            raise CannotMeasure(f"{what} ended while it started")
+            raise CannotMeasure(f"{what} ended while it started: {_last_line(log)}")
         time.sleep(_LOOK_EVERY_S)
+
+
+def _last_line(log: Path | None) -> str:
+    lines = log.read_text(encoding="utf-8").split("\n") if log is not None and log.exists() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1][-300:] if said else "it said nothing"

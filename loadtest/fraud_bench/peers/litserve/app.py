@@ -13,7 +13,7 @@ from fraud_scoring.errors import FraudError
 from fraud_scoring.front_door import Reply
 
 MAX_BATCH = 64
-BATCH_TIMEOUT_S = 0.001
+BATCH_TIMEOUT_S = 0.005
 
 
 class Score(litserve.LitAPI):

@@ -8,11 +8,12 @@ import sys
 from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
+from mlserver.utils import install_uvloop_event_loop
 
 from fraud_bench.same_job import job_from_environment
 
 MAX_BATCH = 64
-BATCH_TIMEOUT_S = 0.001
+BATCH_TIMEOUT_S = 0.005
 
 
 class Score(MLModel):
@@ -36,8 +37,7 @@ class Score(MLModel):
         return True
 
 
-def main(port: int, *others: int) -> None:
-    grpc, metrics = others
+async def main(port: int, grpc: int, metrics: int) -> None:
     settings = Settings(
         host="127.0.0.1",
         http_port=port,
@@ -48,9 +48,15 @@ def main(port: int, *others: int) -> None:
         use_structured_logging=False,
         debug=False,
     )
-    model = ModelSettings(name="fraud", implementation=Score, max_batch_size=MAX_BATCH, max_batch_time=BATCH_TIMEOUT_S)
-    asyncio.run(MLServer(settings).start([model]))
+    model = ModelSettings(
+        name="fraud",
+        implementation="fraud_bench.peers.mlserver.app.Score",
+        max_batch_size=MAX_BATCH,
+        max_batch_time=BATCH_TIMEOUT_S,
+    )
+    await MLServer(settings).start([model])
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    install_uvloop_event_loop()  # as its own command does
+    asyncio.run(main(*map(int, sys.argv[1:])))
