@@ -117,9 +117,14 @@ class Servers:
             raise StoreUnavailable("the window store (a Redis Cluster) has slots that no server owns; mend the cluster")
 
     def _opened(self, host: Host, deadline: float) -> Link:
-        link = self._links.setdefault(host, Link(host, self._address, self._scripts))
+        link = self._link(host)
         link.open(deadline)
         return link
+
+    def _link(self, host: Host) -> Link:
+        if host not in self._links:
+            self._links[host] = Link(host, self._address, self._scripts)
+        return self._links[host]
 
     def _exchange(
         self,
@@ -136,7 +141,7 @@ class Servers:
         sent: list[tuple[Link, list[int]]] = []
         failure: LinkFailed | None = None
         for host, mine in by_host.items():
-            link = self._links.setdefault(host, Link(host, self._address, self._scripts))
+            link = self._link(host)
             payload = b"".join([pieces[i].payload for i in mine])
             try:
                 link.send(payload + self._wait_command() if writes else payload, deadline)
