@@ -19,7 +19,7 @@ from fraud_scoring.stores import WindowStore, open_store
 from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.stores.redis.address import parse
 from fraud_scoring.stores.redis.store import RedisStore
-from fraud_scoring.windows import Int64
+from fraud_scoring.windows import Folding, Int64
 from support.redis import MISSING, PROGRAM, RedisCluster, RedisServer
 from support.rows import DAY_US, DEFAULT_SCHEMA, MONDAY_US, label, matrix, row, seeded_history
 from support.server import until
@@ -58,7 +58,7 @@ def windows(store: WindowStore, rows: Int64) -> list[list[list[int]]]:
 
 
 def expected_windows(rows: Int64, labels: Int64 | None = None) -> list[list[list[int]]]:
-    store = MemoryStore(DEFAULT_SCHEMA)
+    store = MemoryStore(DEFAULT_SCHEMA, folding=Folding(seal_at=1_000_000))  # all events as they are, as on Redis
     store.record(rows)
     if labels is not None:
         store.label(labels)

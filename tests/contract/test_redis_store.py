@@ -21,6 +21,7 @@ from fraud_scoring.stores.records import RETENTION_DAYS
 from fraud_scoring.stores.redis.address import Trust, parse, redacted
 from fraud_scoring.stores.redis.partitions import PARTITIONS, SLOTS, partition_of, slot, tags
 from fraud_scoring.stores.redis.store import RECORD_EXPIRE_S, SILENT_S
+from fraud_scoring.windows import Folding
 from support.certificates import Certificates
 from support.redis import MISSING, PATIENT, PROGRAM, RedisServer
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, label, matrix, row, seeded_history
@@ -100,7 +101,8 @@ def test_each_call_is_one_round_trip_whatever_the_size_of_the_batch(server: Redi
 
 def test_a_long_stream_leaves_the_windows_of_a_store_in_memory(redis_url: str, opened) -> None:
     """Late events, repeats, labels, and so many days that the server trims many times."""
-    store, expected = opened(f"{redis_url}&namespace=stream"), MemoryStore(DEFAULT_SCHEMA)
+    store = opened(f"{redis_url}&namespace=stream")
+    expected = MemoryStore(DEFAULT_SCHEMA, folding=Folding(seal_at=1_000_000))  # all events as they are, as on Redis
     rng = np.random.default_rng(11)
     history = seeded_history(rng, 6_000, days=400)
     order = np.argsort(np.arange(6_000) + rng.integers(0, 40, 6_000), kind="stable")
