@@ -81,8 +81,8 @@ class ScenarioShape(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         collector = Here.collector
-        if collector is None:
-            return 1, 1.0
+        if collector is None or (collector.judged and self.get_run_time() < LEAD_S):
+            return 1, 1.0  # nothing yet, or the test before; with the first user the test starts
         if collector.judged:
             return None
         now = min(self.get_run_time() - LEAD_S, collector.profile.duration_s - 1e-3)
@@ -93,6 +93,7 @@ class ScenarioShape(LoadTestShape):
 
 @events.init_command_line_parser.add_listener
 def add_arguments(parser: Any) -> None:
+    parser.set_defaults(web_host="127.0.0.1")  # whoever reaches the page can start a load; --web-host says who may
     parser.add_argument("--scenario", default="smoke", help="A scenario's name, or a YAML file.")
     parser.add_argument("--replace", default="", help="Fields to replace: arrivals.rate=200;warmup_s=1")
     parser.add_argument("--result", default="", help="Folder for the result; without it only Locust's own figures.")

@@ -46,7 +46,9 @@ def assemble(scenario: Scenario, observed: Observed) -> Result:
     judged = requests.between(*window)
     seconds = float(np.nanmax(requests.done_s, initial=0.0))
     generator = _generator(scenario, observed, judged, window, found)
-    outcome, slos = gate.judge(scenario, gate.Evidence(judged, window, found, generator))
+    inside = (requests.intended_s >= window[0]) & (requests.intended_s < window[1])
+    unsent = int((requests.status[inside] == Status.UNSENT).sum())
+    outcome, slos = gate.judge(scenario, gate.Evidence(judged, window, found, generator, unsent))
     behaving = judged.latency_s[judged.kind != Kind.BAD]
     run = Run(
         scenario=scenario.as_dict(),

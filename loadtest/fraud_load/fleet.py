@@ -182,7 +182,7 @@ def _work(connection: Connection, orders: _Orders) -> None:
         connection.send(asyncio.run(_send(connection, orders)))
     except (FraudError, FraudClientError) as error:
         connection.send(_Failed(orders.number, error))
-    except BrokenPipeError:  # the parent is gone, and with it whom a result would be for
+    except OSError:  # the parent is gone, and with it whom a result would be for
         return
     finally:
         connection.close()
@@ -218,15 +218,13 @@ async def _connect(transport: AsyncGrpcTransport, url: str) -> None:
 
 
 async def _tick(connection: Connection, orders: _Orders, generator: Generator) -> None:
-    while True:
-        await asyncio.sleep(TICK_S)
-        if connection.poll() and isinstance(connection.recv(), _Stop):
-            generator.stop()
-        ended = generator.ended()
-        try:
-            connection.send(
-                Tick(orders.number, generator.taken, ended.position * orders.of + orders.number, ended.latency_s)
-            )
-        except OSError:  # the parent is gone: so is whom the load is for
-            generator.stop()
-            return
+    try:
+        while True:
+            await asyncio.sleep(TICK_S)
+            if connection.poll() and isinstance(connection.recv(), _Stop):
+                generator.stop()
+            ended = generator.ended()
+            arrival = ended.position * orders.of + orders.number
+            connection.send(Tick(orders.number, generator.taken, arrival, ended.latency_s))
+    except (OSError, EOFError):  # the parent is gone, and with it whom the load is for
+        generator.stop()

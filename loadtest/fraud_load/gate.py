@@ -48,6 +48,8 @@ class Evidence:
     window_s: tuple[float, float]
     findings: Mapping[str, Any]
     generator: GeneratorFacts
+    unsent: int = 0
+    """Arrivals of the window that never went out, because somebody ended the run: then nothing is a pass."""
 
 
 @dataclass(frozen=True)
@@ -107,23 +109,25 @@ def _judged(name: str, limit: float, evidence: Evidence) -> SloVerdict:
     value = measured.value
     if evidence.generator.bottleneck is not None:
         outcome = Outcome.NO_VERDICT
-    elif measured.samples < measured.needed or (value is None and name not in _NONE_IS_A_MISS):
+    elif evidence.unsent or measured.samples < measured.needed or (value is None and name not in _NONE_IS_A_MISS):
         outcome = Outcome.NOT_ENOUGH_DATA
     elif value is None:
         outcome = Outcome.MISS
     else:
         good = value >= limit if measured.at_least else value <= limit
         outcome = Outcome.PASS if good else Outcome.MISS
-    text = _sentence(name, limit, measured, outcome)
+    text = _sentence(name, limit, measured, outcome, evidence.unsent)
     return SloVerdict(name, limit, value, measured.samples, measured.needed, outcome, text)
 
 
-def _sentence(name: str, limit: float, measured: _Measured, outcome: Outcome) -> str:
+def _sentence(name: str, limit: float, measured: _Measured, outcome: Outcome, unsent: int) -> str:
     what, unit = _WORDS[name]
     shown = "not reached" if measured.value is None else _figure(measured.value, unit)
     bound = "at least" if measured.at_least else "at most"
     text = f"{what} {shown}{measured.detail}; the target is {bound} {_figure(limit, unit)}"
-    if outcome is Outcome.NOT_ENOUGH_DATA:
+    if unsent:
+        text += f"; the run was ended early: {unsent:,} arrivals were not sent"
+    elif outcome is Outcome.NOT_ENOUGH_DATA:
         text += f"; not enough data: {measured.samples:,} samples, {measured.needed:,} are needed"
     return text
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from fraud_load import runner, scenario
 from fraud_load.result import Kind, Outcome, Status, load, save
 from fraud_load.runner import Target
 from fraud_scoring.errors import InvalidInput
-from support.server import Server, fraudctl, free_ports
+from support.server import FRAUDCTL, Said, Server, fraudctl, free_ports
 
 pytestmark = pytest.mark.triton
 
@@ -151,3 +153,22 @@ def test_another_machine_is_not_loaded_by_mistake() -> None:
     for url in ("localhost", "localhost:http", ""):
         with pytest.raises(InvalidInput, match="write host:port"):
             Target(url)
+
+
+def test_generators_end_with_a_parent_that_is_killed(server: Server, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [FRAUDCTL, "load", "run", "smoke", "--url", server.url, "--processes", "2", "--out", tmp_path / "run"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = Said(process.stderr)
+    said.wait_for("sent", 30)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    said.finish()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []

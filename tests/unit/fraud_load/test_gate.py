@@ -108,6 +108,14 @@ def test_without_any_answer_nothing_is_a_pass() -> None:
     assert {one.outcome for one in result.run.slos} == {Outcome.NOT_ENOUGH_DATA}
 
 
+def test_a_run_that_somebody_ended_early_is_no_pass() -> None:
+    requests = traffic()
+    requests.status[-100:] = Status.UNSENT
+    result = judged("{p50_ms: 100}", requests)
+    assert result.run.outcome is Outcome.NOT_ENOUGH_DATA
+    assert "the run was ended early: 100 arrivals were not sent" in result.run.slos[0].text
+
+
 def test_a_percentile_asks_for_twenty_samples_beyond_it() -> None:
     assert [gate.samples_for(level) for level in (50, 99, 99.9)] == [40, 2_000, 20_000]
     assert [gate.samples_for_share(limit) for limit in (0.1, 0.001, 0)] == [30, 3_000, 1_000]
