@@ -147,7 +147,7 @@ class FrontDoor:
         now_us = self._now_us()
         rows = _joined(requests)
         ids = rows[:, self._schema.id_index]
-        if not self._rules.broken(rows, now_us).any() and (len(ids) == 1 or len(np.unique(ids)) == len(ids)):
+        if not self._rules.any_broken(rows, now_us) and _are_distinct(ids):
             return [None] * len(requests)
         refused: list[InvalidInput | None] = []
         for request in requests:
@@ -174,11 +174,8 @@ class FrontDoor:
             self._mark()
             unique, inverse = _unique_rows(rows[:, self._schema.id_index])
             recorded = self._store.recall(rows[unique, self._schema.id_index])
-            first = rows[unique]
-            if any(map(_differs, recorded, first)) or (len(unique) < len(rows) and (rows != first[inverse]).any()):
-                return self._score_without_clashes(requests, recorded)
-            self._mark()
             if not any(recorded) and len(unique) == len(rows):
+                self._mark()
                 answers = self._call_release(rows)
                 self._mark()
                 stood = self._store.record(rows, answers)
@@ -187,6 +184,10 @@ class FrontDoor:
                     self._write(rows, answers, np.zeros(len(rows), np.bool_), requests)
                     return _split(answers, requests)
                 return self._score(requests)  # another front door was faster: its answers stand
+            first = rows[unique]
+            if any(map(_differs, recorded, first)) or (rows != first[inverse]).any():
+                return self._score_without_clashes(requests, recorded)
+            self._mark()
             answered = self._score_the_new(first, recorded)
             if answered is None:
                 return self._score(requests)
@@ -315,10 +316,15 @@ def _joined(requests: Sequence[Request]) -> Int64:
     return requests[0].rows if len(requests) == 1 else np.concatenate([request.rows for request in requests])
 
 
+def _are_distinct(ids: Int64) -> bool:
+    return len(set(ids.tolist())) == len(ids)  # a dynamic batch is too small for a sort to be faster
+
+
 def _unique_rows(ids: Int64) -> tuple[Int64, Int64]:
     """(index of each id's first row in row order, for each row its place among those)."""
-    if len(ids) == 1:
-        return np.zeros(1, np.int64), np.zeros(1, np.int64)
+    if _are_distinct(ids):
+        everyone = np.arange(len(ids))
+        return everyone, everyone
     _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(order), np.int64)

@@ -43,6 +43,11 @@ class RowRules:
         outside: npt.NDArray[np.bool_] = ((rows < self._minimum) | (rows > self._maximum)).any(axis=1)
         return outside
 
+    def any_broken(self, rows: Int64, now_us: int) -> bool:
+        """Whether any of `rows` breaks a range: the question that is asked of every batch."""
+        self._maximum[self._schema.time_index] = now_us + MAX_AHEAD_US
+        return bool((rows < self._minimum).any() or (rows > self._maximum).any())
+
     def explain(self, rows: Int64, now_us: int) -> InvalidInput:
         """The error for the first broken row of one request."""
         row = int(np.flatnonzero(self.broken(rows, now_us))[0])
