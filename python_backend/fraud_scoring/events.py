@@ -42,6 +42,18 @@ def newest(packed: bytes) -> tuple[int, int]:
     return time, identifier
 
 
+def goes_last(packed: bytes, mine: tuple[int, int], keep_us: int) -> bool:
+    """Whether an event at `mine`, (time, id), is simply put behind `packed`: the newest, with nothing to trim."""
+    size = len(packed)
+    if not size:
+        return True
+    return (
+        not size % EVENT.size
+        and mine > _ORDER.unpack_from(packed, size - EVENT.size)
+        and _TIME.unpack_from(packed)[0] > mine[0] - keep_us
+    )
+
+
 def insert(packed: bytes, event: bytes, keep_us: int) -> bytes:
     """`packed` with `event` at its place, trimmed to `keep_us` behind the newest event.
 

@@ -46,9 +46,19 @@ class _LmdbTransaction:
     def delete(self, table: str, key: bytes) -> None:
         self._transaction.delete(key, db=self._databases[table])
 
-    def first_key(self, table: str) -> bytes | None:
+    def get_many(self, table: str, keys: list[bytes]) -> dict[bytes, bytes]:
         with self._transaction.cursor(self._databases[table]) as cursor:
-            return cursor.key() if cursor.first() else None
+            found: dict[bytes, bytes] = dict(cursor.getmulti(keys))
+        return found
+
+    def put_many(self, table: str, items: list[tuple[bytes, bytes]]) -> None:
+        with self._transaction.cursor(self._databases[table]) as cursor:
+            cursor.putmulti(items)
+
+    def first(self, table: str) -> tuple[bytes, bytes] | None:
+        with self._transaction.cursor(self._databases[table]) as cursor:
+            found: tuple[bytes, bytes] | None = cursor.item() if cursor.first() else None
+        return found
 
 
 class _LmdbSnapshot(_LmdbTransaction):
@@ -61,6 +71,10 @@ class _LmdbSnapshot(_LmdbTransaction):
     def view(self, table: str, key: bytes) -> bytes | memoryview | None:
         value: memoryview | None = self._transaction.get(key, db=self._databases[table])
         return value
+
+    def get_many(self, table: str, keys: list[bytes]) -> dict[bytes, bytes]:
+        get, database = self._transaction.get, self._databases[table]
+        return {key: bytes(value) for key in keys if (value := get(key, db=database)) is not None}
 
 
 class _LmdbTables:

@@ -51,9 +51,17 @@ class _MemoryTables:
     def delete(self, table: str, key: bytes) -> None:
         self._undo.append((table, key, self._tables[table].pop(key, None)))
 
-    def first_key(self, table: str) -> bytes | None:
+    def get_many(self, table: str, keys: list[bytes]) -> dict[bytes, bytes]:
+        there = self._tables[table]
+        return {key: there[key] for key in keys if key in there}
+
+    def put_many(self, table: str, items: list[tuple[bytes, bytes]]) -> None:
+        for key, value in items:
+            self.put(table, key, value)
+
+    def first(self, table: str) -> tuple[bytes, bytes] | None:
         # `expiry` is the only table that is asked, and its keys are put in the order of their days
-        return next(iter(self._tables[table]), None)
+        return next(iter(self._tables[table].items()), None)
 
     def close(self) -> None:
         """Nothing is held."""

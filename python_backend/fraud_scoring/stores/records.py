@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -68,8 +68,13 @@ class Transaction(Protocol):
 
     def delete(self, table: str, key: bytes) -> None: ...
 
-    def first_key(self, table: str) -> bytes | None:
-        """The smallest key of a table; None if it is empty."""
+    def get_many(self, table: str, keys: list[bytes]) -> Mapping[bytes, bytes]:
+        """The values of those keys that are there; of a reading transaction until it ends."""
+
+    def put_many(self, table: str, items: list[tuple[bytes, bytes]]) -> None: ...
+
+    def first(self, table: str) -> tuple[bytes, bytes] | None:
+        """The smallest key of a table and its value; None if it is empty."""
 
 
 class Tables(Protocol):
@@ -117,32 +122,40 @@ class PackedStore:
         return np.concatenate([ledger.spans(older), ledger.spans(newer)])
 
     def recall(self, transaction_ids: Int64) -> list[Recorded | None]:
+        keys = [_KEY.pack(i) for i in transaction_ids.tolist()]
         with self._tables.reading() as tables:
-            found = [tables.get("transactions", _KEY.pack(i)) for i in transaction_ids.tolist()]
-        return [None if value is None else _unpack_record(value) for value in found]
+            found = tables.get_many("transactions", keys)
+            if not found:
+                return [None] * len(keys)
+            return [_unpack_record(bytes(found[key])) if key in found else None for key in keys]
 
     def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
         packed_answers = [b""] * len(rows) if answers is None else _pack_answers(answers)
         before: list[Recorded | None] = []
         fresh: list[list[int]] = []
+        changed: dict[bytes, bytes] = {}
+        id_index, header = self._schema.id_index, _HEADER.pack(_UNLABELLED, rows.shape[1], 0)
+        keys = [_KEY.pack(identifier) for identifier in rows[:, id_index].tolist()]
+        values, size = rows.astype("<i8").tobytes(), 8 * rows.shape[1]
         day = self._now_us() // MICROSECONDS_PER_DAY
         with self._tables.writing() as tables:
-            for row, answer in zip(rows.tolist(), packed_answers, strict=True):
-                identifier = row[self._schema.id_index]
-                key = _KEY.pack(identifier)
-                stood = tables.get("transactions", key)
+            found = tables.get_many("transactions", keys)
+            for i, (key, row, answer) in enumerate(zip(keys, rows.tolist(), packed_answers, strict=True)):
+                stood = changed.get(key) or found.get(key)
                 if stood is None:
-                    record = _HEADER.pack(_UNLABELLED, len(row), 0) + struct.pack(f"<{len(row)}q", *row) + answer
-                    tables.put("transactions", key, record)
-                    tables.put("expiry", _DAY_AND_ID.pack(day, identifier), b"")
+                    changed[key] = header + values[i * size : (i + 1) * size] + answer
                     fresh.append(row)
                     before.append(None)
                     continue
                 recorded = _unpack_record(stood)
                 if recorded.answer is None and answer and recorded.row.tolist() == row:
-                    tables.put("transactions", key, stood + answer)
+                    changed[key] = stood + answer
                 before.append(recorded)
-            self._insert_events(tables, fresh)
+            tables.put_many("transactions", list(changed.items()))
+            if fresh:
+                self._insert_events(tables, fresh)
+                ids = [row[id_index] for row in fresh]
+                tables.put("expiry", _DAY_AND_ID.pack(day, ids[0]), struct.pack(f">{len(ids) - 1}q", *ids[1:]))
             self._forget(tables, day - self._retention_days, at_most=2 * len(rows) + 16)
         return before
 
@@ -160,24 +173,32 @@ class PackedStore:
         self._tables.close()
 
     def _insert_events(self, tables: Transaction, rows: list[list[int]]) -> None:
-        schema = self._schema
-        packed = [events.pack(row[schema.time_index], row[schema.id_index], row[schema.amount_index]) for row in rows]
+        """Add each row's event to its entities. Nearly always it is the newest, and is simply put last."""
+        schema, room = self._schema, self._folding.seal_at * events.EVENT.size
+        at = [(row[schema.time_index], row[schema.id_index]) for row in rows]
+        packed = [events.pack(*order, row[schema.amount_index]) for order, row in zip(at, rows, strict=True)]
         for column, prefix, keep_us in self._entities:
-            changed: dict[bytes, Past] = {}
-            for row, event in zip(rows, packed, strict=True):
-                key = prefix + _KEY.pack(row[column])
-                past = changed.get(key)
+            keys = [prefix + _KEY.pack(row[column]) for row in rows]
+            values: dict[bytes, bytes] = dict(tables.get_many("events", keys))
+            unusual: dict[bytes, Past] = {}
+            for key, order, event in zip(keys, at, packed, strict=True):
+                value = values.get(key, b"")
+                if key not in unusual and len(value) < room and events.goes_last(value, order, keep_us):
+                    values[key] = value + event
+                    continue
+                past = unusual.get(key)
                 if past is None:
-                    past = changed[key] = self._past(tables, key, keep_us)
+                    past = unusual[key] = self._past(tables, key, values.pop(key, b""), keep_us)
                 past.add(event)
-            for key, past in changed.items():
+            tables.put_many("events", list(values.items()))
+            for key, past in unusual.items():
                 _store(tables, key, past)
 
-    def _past(self, tables: Transaction, key: bytes, keep_us: int) -> Past:
+    def _past(self, tables: Transaction, key: bytes, value: bytes, keep_us: int) -> Past:
         def older() -> bytes:
             return tables.get("events", key + _LEDGER) or b""
 
-        return Past(tables.get("events", key) or b"", older, keep_us, self._folding)
+        return Past(value, older, keep_us, self._folding)
 
     def _label_one(
         self, tables: Transaction, changed: dict[bytes, Past], identifier: int, is_fraud: int, known_at_us: int
@@ -195,23 +216,36 @@ class PackedStore:
             known = known_at_us if is_fraud else NEVER
             for column, prefix, keep_us in self._entities:
                 place = prefix + _KEY.pack(row[column])
-                past = changed.get(place) or self._past(tables, place, keep_us)
+                past = changed.get(place) or self._past(tables, place, tables.get("events", place) or b"", keep_us)
                 if past.recent:
                     past.set_fraud_known_at(row[self._schema.time_index], identifier, known, before_us)
                     changed[place] = past
         return wire.Accepted.APPLIED
 
     def _forget(self, tables: Transaction, last_day: int, at_most: int) -> None:
-        for _ in range(at_most):
-            key = tables.first_key("expiry")
-            if key is None or _DAY_AND_ID.unpack(key)[0] >= last_day:
+        """Remove up to `at_most` records of days up to `last_day`. A call's records expire under the first of them."""
+        while at_most > 0:
+            oldest = tables.first("expiry")
+            if oldest is None:
                 return
-            tables.delete("expiry", key)
-            record = _KEY.pack(_DAY_AND_ID.unpack(key)[1])
-            stood = tables.get("transactions", record)
-            if stood is not None:
-                self._forget_entities(tables, stood)
-                tables.delete("transactions", record)
+            key, others = oldest
+            day, first = _DAY_AND_ID.unpack(key)
+            if day >= last_day:
+                return
+            ids = [first, *struct.unpack(f">{len(others) // _KEY.size}q", others)]
+            for identifier in ids[-at_most:]:
+                self._forget_record(tables, _KEY.pack(identifier))
+            if len(ids) > at_most:
+                tables.put("expiry", key, others[: -at_most * _KEY.size])
+            else:
+                tables.delete("expiry", key)
+            at_most -= len(ids)
+
+    def _forget_record(self, tables: Transaction, record: bytes) -> None:
+        stood = tables.get("transactions", record)
+        if stood is not None:
+            self._forget_entities(tables, stood)
+            tables.delete("transactions", record)
 
     def _forget_entities(self, tables: Transaction, record: bytes) -> None:
         """Remove the entities of a record whose newest event it is: they fell silent, and are in no window any more."""
@@ -235,7 +269,8 @@ class PackedStore:
             unique, inverse = np.unique(keys, return_inverse=True)
             segment = inverse.astype(np.int64, copy=False)
         places = [prefix + _KEY.pack(key) for key in unique.tolist()]
-        packed = [tables.get("events", place) or b"" for place in places]
+        found = tables.get_many("events", places)
+        packed = [found.get(place, b"") for place in places]
         busy = [u for u, value in enumerate(packed) if len(value) % events.EVENT.size]
         for u in busy:
             packed[u], _ = split(packed[u])
