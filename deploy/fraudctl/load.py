@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from rich.table import Table
 
+from fraudctl.load_report import report, write_report
 from fraudctl.options import home_option, json_option, url_option
 from fraudctl.report import emit, progress
 
@@ -22,6 +23,8 @@ _SHORT: Final = {"rate": "arrivals.rate", "duration": "arrivals.duration_s", "pr
 def load() -> None:
     """Load tests: whether a deployment keeps its p99 at a rate, and where it breaks."""
 
+
+load.add_command(report)
 
 _scenario_argument = click.argument("scenario")
 _out_option = click.option(
@@ -199,11 +202,13 @@ def _new_folder(home: Path, name: str) -> Path:
 
 
 def _finish(ctx: click.Context, result: Result, folder: Path, as_json: bool) -> None:
-    """Keep the result, say the verdicts, and end with the gate's exit code."""
+    """Keep the result and its report, say the verdicts, and end with the gate's exit code."""
     from fraud_load.result import save
 
     save(result, folder)
-    emit({**_summary(result), "folder": str(folder)}, as_json, table=_verdicts(result, folder))
+    html, _ = write_report(result, folder)
+    told = {**_summary(result), "folder": str(folder), "report": str(html)}
+    emit(told, as_json, table=_verdicts(result, html))
     ctx.exit(0 if result.run.passed else 1)
 
 
@@ -229,7 +234,7 @@ def _summary(result: Result) -> dict[str, Any]:
     return {"passed": result.run.passed, **summary}
 
 
-def _verdicts(result: Result, folder: Path) -> list[tuple[str, str]]:
+def _verdicts(result: Result, html: Path) -> list[tuple[str, str]]:
     run = result.run
     lines = [(one.outcome.value, one.text) for one in run.slos]
     lag = run.generator.lag_ms
@@ -240,7 +245,7 @@ def _verdicts(result: Result, folder: Path) -> list[tuple[str, str]]:
     if run.generator.bottleneck:
         lines.append(("", run.generator.bottleneck))
     lines += [("", line) for line in _found(run.findings)]
-    return [*lines, ("", str(folder)), (run.outcome.value.upper(), f"{run.scenario['name']} on {run.url}")]
+    return [*lines, ("", str(html)), (run.outcome.value.upper(), f"{run.scenario['name']} on {run.url}")]
 
 
 def _found(findings: dict[str, Any]) -> list[str]:

@@ -49,6 +49,11 @@ DEFAULT_LAG_MS: Final = 10.0
 LAG_SHARE: Final = 0.2
 
 
+def lag_limit_ms(slo: Mapping[str, float]) -> float:
+    """How late the generator may be at p99: as the targets say, else a fifth of their p99, 10 ms at least."""
+    return slo.get("generator_lag_ms", max(DEFAULT_LAG_MS, LAG_SHARE * slo.get("p99_ms", 0.0)))
+
+
 @dataclass(frozen=True)
 class Arrivals:
     """When to send; `numbers` are the kind's own (see `_PROFILES`)."""
@@ -148,8 +153,8 @@ class Scenario:
 
     @property
     def lag_limit_ms(self) -> float:
-        """How late the generator may be at p99: as the scenario says, else a fifth of its p99, 10 ms at least."""
-        return self.slo.get("generator_lag_ms", max(DEFAULT_LAG_MS, LAG_SHARE * self.slo.get("p99_ms", 0.0)))
+        """How late the generator may be at p99."""
+        return lag_limit_ms(self.slo)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as results keep them."""

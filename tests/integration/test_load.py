@@ -57,6 +57,8 @@ def test_a_short_smoke_passes_and_leaves_its_result(server: Server, tmp_path: Pa
     assert said["passed"] is True
     assert [one["outcome"] for one in said["slos"]] == ["pass"] * 4
     assert "3 s" in done.stderr
+    assert Path(said["report"]).read_text(encoding="utf-8").count("<svg") > 20
+    assert (tmp_path / "run" / "report.md").is_file()
     found = load(tmp_path / "run")
     assert len(found.requests) == said["totals"]["arrivals"] == said["totals"]["ok"]
     assert (found.requests.source == 0).all()

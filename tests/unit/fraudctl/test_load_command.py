@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fraud_load.result import save
+from support.load_results import synthetic_result
+
 
 def test_list_names_every_scenario_with_what_it_is_for(fraudctl) -> None:
     ran = fraudctl("load", "list", "--json")
@@ -46,3 +49,33 @@ def test_a_scenario_of_ones_own_is_told_its_line(fraudctl, tmp_path: Path) -> No
     ran = fraudctl("load", "describe", path)
     assert ran.code == 2
     assert "own.yaml:2: arrivals.duration_s is missing" in ran.err
+
+
+def test_report_writes_both_files_into_the_run_and_says_where(fraudctl, tmp_path: Path) -> None:
+    save(synthetic_result(), tmp_path / "run")
+    ran = fraudctl("load", "report", tmp_path / "run")
+    assert ran.code == 0
+    assert "pass" in ran.out
+    for name in ("report.html", "report.md"):
+        assert (tmp_path / "run" / name).is_file()
+        assert name in ran.out
+
+
+def test_report_as_json_has_the_figures_and_writes_where_it_is_told(fraudctl, tmp_path: Path) -> None:
+    save(synthetic_result(p99_limit_ms=1.0), tmp_path / "run")
+    html, markdown = tmp_path / "x.html", tmp_path / "y.md"
+    ran = fraudctl("load", "report", tmp_path / "run", "--html", html, "--markdown", markdown, "--json")
+    assert ran.code == 0  # the verdict is the run's
+    found = json.loads(ran.out)
+    assert (found["passed"], found["outcome"]) == (False, "miss")
+    assert len(found["over_time"]["latency_ms"]["p99"]) == 20
+    assert found["files"] == [str(html), str(markdown)]
+    assert html.is_file()
+    assert markdown.is_file()
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_folder_without_a_run_has_no_report(fraudctl, tmp_path: Path) -> None:
+    ran = fraudctl("load", "report", tmp_path)
+    assert (ran.code, ran.out) == (2, "")
+    assert "holds no finished run: run.json is missing" in ran.err
