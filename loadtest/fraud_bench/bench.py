@@ -20,7 +20,7 @@ from fraud_bench.log_check import logged
 from fraud_bench.machine import describe
 from fraud_bench.report import document
 from fraud_bench.rivals import RIVALS, Rival, rival_server
-from fraud_bench.rounds import measure
+from fraud_bench.rounds import measure, warm_up
 from fraud_bench.rows import FLOOR, IN_PROCESS, LMDB, REDIS, ROWS, THICK, THIN, Row, Stage
 from fraud_bench.servers import Server
 from fraud_data.labels import DEFAULT_LABEL_DAYS
@@ -72,6 +72,7 @@ def run(repository: Path, home: Path, plan: Plan, progress: Progress, rows: Sequ
         stage = Stage(Path(name), plan.seconds, repository.absolute(), ensemble_name(release), None)
         needs = {name for row in rows for name in row.kind.needs}
         with standing(stage, schema, plan, needs, home.absolute() / "peers", progress):
+            warm_up(rows, stage, progress)
             found = measure(rows, stage, plan.rounds, progress, deadline=deadline)
             idle = {name: round(server.idle_cores, 4) for name, server in stage.servers.items()}
         progress(1.0, "reading the decision logs")

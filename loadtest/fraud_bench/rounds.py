@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fraud_bench.loads import Measured
@@ -63,6 +64,14 @@ def measure(
             found.found[row.key].append(_measure(row, stage, found))
     progress(1.0, "measured")
     return found
+
+
+def warm_up(rows: Sequence[Row], stage: Stage, progress: Progress) -> None:
+    """A load for each server and store that is not counted: their pages are read then, their processes have grown."""
+    for row in {frozenset(row.kind.needs): row for row in reversed(rows)}.values():
+        progress(0.0, f"warming up: {row.title}")
+        with suppress(FraudError):  # the first round tells
+            row.kind.measure(stage, 0)
 
 
 def _measure(row: Row, stage: Stage, found: Measurements) -> Measured | None:

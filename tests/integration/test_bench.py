@@ -36,7 +36,9 @@ def test_a_benchmark_measures_the_served_stack_and_writes_its_page(
         assert row["median"]["latency_ms"]["p50"] <= row["median"]["latency_ms"]["p99.9"]
     assert result["errors"] == 0
     sent = sum(row["rounds"][0]["sent"] for row in result["rows"] if row["key"] != "ceiling_64")
-    assert result["logs"] == {"lmdb": {"answers": sent, "repeats": 0, "scorecard": 0}}
+    logged = result["logs"]["lmdb"]
+    assert logged["answers"] > sent > 0  # and what warmed the server up
+    assert (logged["repeats"], logged["scorecard"]) == (0, 0)
     assert (done.returncode == 0) == result["held"] == all(one["held"] for one in result["targets"])
     page = (tmp_path / "page.md").read_text()
     assert all(row["title"] in page for row in result["rows"])

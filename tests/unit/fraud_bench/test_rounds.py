@@ -9,7 +9,7 @@ import pytest
 
 from fraud_bench.feed import Feed, simulated_history
 from fraud_bench.loads import Measured
-from fraud_bench.rounds import Measurements, measure
+from fraud_bench.rounds import Measurements, measure, warm_up
 from fraud_bench.rows import RIVAL_ROWS, ROWS, Row, Stage
 from fraud_bench.servers import CannotMeasure
 from support.rows import DEFAULT_SCHEMA
@@ -20,7 +20,7 @@ Make = Callable[..., Measured]
 class Scripted:
     """A kind of load that answers what it was given, in turn; an error is raised."""
 
-    needs = ()
+    needs: tuple[str, ...] = ()
 
     def __init__(self, *answers: Measured | CannotMeasure) -> None:
         self._answers = list(answers)
@@ -50,6 +50,16 @@ def test_every_row_is_measured_once_a_round_and_rounds_begin_with_different_rows
     found = measure(rows, stage, 2, lambda share, text: told.append(text.rpartition(" ")[2]))
     assert told == ["a", "b", "c", "d", "c", "d", "a", "b", "measured"]
     assert {key: len(values) for key, values in found.found.items()} == dict.fromkeys("abcd", 2)
+
+
+def test_each_server_and_store_is_warmed_up_once_and_trouble_is_left_for_the_rounds(
+    stage: Stage, measured: Make
+) -> None:
+    kinds = [Scripted(measured()), Scripted(measured()), Scripted(CannotMeasure("not here")), Scripted(measured())]
+    for kind, needs in zip(kinds, (("a",), ("a", "a"), ("b",), ("a", "b")), strict=True):
+        kind.needs = needs
+    warm_up([Row(f"{n}", "", kind) for n, kind in enumerate(kinds)], stage, nothing)
+    assert [len(kind.sent_before) for kind in kinds] == [1, 0, 1, 1]
 
 
 def test_a_load_is_told_what_it_sent_before(stage: Stage, measured: Make) -> None:
