@@ -250,6 +250,11 @@ def _verdicts(result: Result, html: Path) -> list[tuple[str, str]]:
 
 def _found(findings: dict[str, Any]) -> list[str]:
     lines = []
+    if cores := findings.get("cores"):
+        lines.append(
+            f"cores in use: server {cores['server']:.2f}, generator {cores['generator']:.2f}, "
+            f"the whole machine {cores['machine']:.2f}"
+        )
     if knee := findings.get("knee"):
         lines += [
             f"{step['rate']:>8,.0f}/s  p99 {step['p99_ms']:>9.1f} ms  {'held' if step['held'] else 'left'}"

@@ -43,6 +43,8 @@ def assemble(scenario: Scenario, observed: Observed) -> Result:
     window = observed.window_s or scenario.window_s
     if "knee" in found:
         window = (0.0, found["knee"]["until_s"])
+    if (used := findings.cores(observed.server, *window)) is not None:
+        found["cores"] = used
     judged = requests.between(*window)
     seconds = float(np.nanmax(requests.done_s, initial=0.0))
     generator = _generator(scenario, observed, judged, window, found)

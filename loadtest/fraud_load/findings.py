@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from fraud_load.arrivals import Floats
-from fraud_load.result import Kind, Requests, ServerSeries, Status
+from fraud_load.result import WHOLE_MACHINE, Kind, Requests, ServerSeries, Status
 
 BACK_FOR_S: Final = 3
 """So many seconds in a row must be good before a spike counts as over."""
@@ -97,7 +97,7 @@ def drift(requests: Requests, server: ServerSeries, start_s: float, stop_s: floa
     first, last = requests.between(start_s, start_s + third), requests.between(stop_s - third, stop_s)
     p99 = percentile_ms(first, 99), percentile_ms(last, 99)
     at = np.array(server.at_s)
-    ours = [one.private_bytes for name, one in server.processes.items() if not name.startswith("generator")]
+    ours = [one.private_bytes for name, one in server.processes.items() if _is_servers(name)]
     growth, memory = None, (float("nan"), float("nan"))
     if ours and len(at):
         total = np.sum(np.array(ours, np.float64), axis=0)
@@ -114,6 +114,27 @@ def drift(requests: Requests, server: ServerSeries, start_s: float, stop_s: floa
         "memory_last_bytes": memory[1],
         "memory_growth_share": growth,
     }
+
+
+def cores(server: ServerSeries, start_s: float, stop_s: float) -> dict[str, float] | None:
+    """Cores used on average in the judged window: `machine` by all that ran, `server`, `generator`; None if not seen.
+
+    What is left between `machine` and the other two was somebody else's work, and is in the latency.
+    """
+    at = np.array(server.at_s)
+    inside = (at >= start_s) & (at < stop_s)
+    if WHOLE_MACHINE not in server.processes or not inside.any():
+        return None
+    found = {"machine": 0.0, "server": 0.0, "generator": 0.0}
+    for name, one in server.processes.items():
+        used = np.array(one.cpu)[inside]
+        part = "machine" if name == WHOLE_MACHINE else "server" if _is_servers(name) else "generator"
+        found[part] += float(np.nanmean(used)) if np.isfinite(used).any() else 0.0
+    return found
+
+
+def _is_servers(name: str) -> bool:
+    return name != WHOLE_MACHINE and not name.startswith("generator")
 
 
 def throughput(requests: Requests, start_s: float) -> float:

@@ -29,6 +29,8 @@ FORMAT: Final = 1
 RUN_FILE: Final = "run.json"
 REQUESTS_FILE: Final = "requests.npz"
 SERVER_FILE: Final = "server.json"
+WHOLE_MACHINE: Final = "whole machine"
+"""The name in `ServerSeries.processes` of everything that ran on the machine, other people's work too."""
 NO_SOURCE: Final = -1
 """`Requests.source` of what got no answer."""
 
@@ -183,7 +185,7 @@ class ServerSeries:
     models: dict[str, ModelSeries] = field(default_factory=dict)
     """By model name, as Triton reports them."""
     processes: dict[str, ProcessSeries] = field(default_factory=dict)
-    """By a name to show: `tritonserver`, `fraud_score`, `generator 0`."""
+    """By a name to show: `tritonserver`, `fraud_score`, `generator 0`, WHOLE_MACHINE; empty for a server elsewhere."""
     note: str = ""
 
 

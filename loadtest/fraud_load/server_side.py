@@ -18,7 +18,7 @@ from typing import Final
 
 import psutil
 
-from fraud_load.result import ModelSeries, ProcessSeries, ServerSeries
+from fraud_load.result import WHOLE_MACHINE, ModelSeries, ProcessSeries, ServerSeries
 from fraud_load.triton_metrics import NOTHING, Counters, ModelFigures, between, scrape
 
 EVERY_S: Final = 1.0
@@ -93,7 +93,9 @@ class ServerWatch:
                 self._processes[name] = psutil.Process(pid)
         self._at: list[float] = []
         self._models: dict[str, list[ModelFigures]] = {}
-        self._used: dict[str, list[tuple[float, float, float]]] = {name: [] for name in self._processes}
+        self._used: dict[str, list[tuple[float, float, float]]] = {
+            name: [] for name in (*self._processes, *([WHOLE_MACHINE] if self._processes else []))
+        }
         self._counters: tuple[float, Counters] | None = None
         self._cpu: dict[str, float] = {}
         self._seen_at = time.monotonic()
@@ -139,6 +141,8 @@ class ServerWatch:
         figures = self._model_figures(counters, now)
         seconds, self._seen_at = now - self._seen_at, now
         used = {name: self._usage(name, process, seconds) for name, process in self._processes.items()}
+        if used:
+            used[WHOLE_MACHINE] = self._machine(seconds)
         if not keep:
             return
         for name in figures:
@@ -168,6 +172,16 @@ class ServerWatch:
         cpu = (total - self._cpu.get(name, total)) / max(seconds, 1e-3)
         self._cpu[name] = total
         return cpu, float(memory.rss), float(memory.rss - memory.shared)
+
+    def _machine(self, seconds: float) -> tuple[float, float, float]:
+        """The same of everything that runs here, ours and others': time that the host took away counts as used."""
+        times, memory = psutil.cpu_times(), psutil.virtual_memory()
+        idle = times.idle + times.iowait
+        rise = idle - self._cpu.get(WHOLE_MACHINE, idle)
+        self._cpu[WHOLE_MACHINE] = idle
+        cores = psutil.cpu_count() or 1
+        used = float(memory.total - memory.available)
+        return max(cores - rise / max(seconds, 1e-3), 0.0), used, used
 
 
 def _name(process: psutil.Process) -> str:

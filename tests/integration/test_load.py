@@ -157,7 +157,9 @@ def test_another_machine_is_not_loaded_by_mistake() -> None:
             Target(url)
 
 
-def test_generators_end_with_a_parent_that_is_killed(server: Server, tmp_path: Path) -> None:
+@pytest.fixture
+def running(server: Server, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """`fraudctl load run smoke` of two processes, in the middle of it."""
     process = subprocess.Popen(
         [FRAUDCTL, "load", "run", "smoke", "--url", server.url, "--processes", "2", "--out", tmp_path / "run"],
         stdout=subprocess.DEVNULL,
@@ -166,11 +168,30 @@ def test_generators_end_with_a_parent_that_is_killed(server: Server, tmp_path: P
     )
     assert process.stderr is not None
     said = Said(process.stderr)
-    said.wait_for("sent", 30)
-    children = psutil.Process(process.pid).children(recursive=True)
+    try:
+        said.wait_for("sent", 30)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        said.finish()
+
+
+def test_generators_end_with_a_parent_that_is_killed(running: subprocess.Popen[str]) -> None:
+    children = psutil.Process(running.pid).children(recursive=True)
     assert len(children) >= 2
-    process.kill()
-    process.wait()
-    said.finish()
+    running.kill()
+    running.wait()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
+
+
+def test_an_interrupted_run_keeps_what_was_measured_and_is_no_pass(
+    running: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    running.send_signal(signal.SIGINT)
+    assert running.wait(20) == 1
+    result = load(tmp_path / "run")
+    assert (result.requests.status == Status.OK).sum() > 0
+    assert (result.requests.status == Status.UNSENT).sum() > 1_000
+    assert not result.run.passed

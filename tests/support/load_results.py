@@ -8,6 +8,7 @@ import numpy as np
 
 from fraud_load.result import (
     NO_SOURCE,
+    WHOLE_MACHINE,
     GeneratorFacts,
     Kind,
     ModelSeries,
@@ -68,7 +69,7 @@ def synthetic_server(rng: np.random.Generator, seconds: float = 20.0, rate: floa
         name: ModelSeries(around(rate), around(rate / 2), around(2.0), around(0.3), around(1.5), [0.0] * len(at))
         for name in MODELS
     }
-    names = ("tritonserver", *MODELS[:1], "generator 0", "generator 1")
+    names = ("tritonserver", *MODELS[:1], "generator 0", "generator 1", WHOLE_MACHINE)
     processes = {name: ProcessSeries(around(0.3), around(2e8, 0.01), around(1e8, 0.01)) for name in names}
     return ServerSeries(at.tolist(), models, processes)
 

@@ -212,5 +212,13 @@ def test_growth_is_told_from_the_first_to_the_last_third() -> None:
     assert steady.run.outcome is Outcome.PASS
 
 
+def test_the_cores_of_server_generator_and_machine_are_told_apart() -> None:
+    cores = judged("{p50_ms: 100}", server=synthetic_server(np.random.default_rng(1))).run.findings["cores"]
+    assert cores["server"] == pytest.approx(0.6, abs=0.05)
+    assert cores["generator"] == pytest.approx(0.6, abs=0.05)
+    assert cores["machine"] == pytest.approx(0.3, abs=0.05)
+    assert "cores" not in judged("{p50_ms: 100}").run.findings
+
+
 def test_memory_that_nobody_saw_is_not_enough_data() -> None:
     assert outcome("{memory_growth_share: 9}") is Outcome.NOT_ENOUGH_DATA
