@@ -16,12 +16,12 @@ from fraudctl.report import emit, progress
 @click.command()
 @repository_option
 @home_option
-@click.option("--quick", is_flag=True, help="The same shape in under three minutes: two short rounds.")
+@click.option("--quick", is_flag=True, help="The same shape in under three minutes: short rounds, two where they fit.")
 @click.option(
     "--peers", is_flag=True, help="Other frameworks doing the same job too, each in an environment of its own."
 )
 @click.option("--rounds", type=click.IntRange(1, 100), help="How often each row is measured.  [default: 5; quick: 2]")
-@click.option("--seconds", type=click.FloatRange(0.5, 60), help="Window of each load.  [default: 4; quick: 1]")
+@click.option("--seconds", type=click.FloatRange(0.5, 60), help="Window of each load.  [default: 4; quick: 0.7]")
 @click.option("--only", help="Only rows whose key begins with one of these, as in: single_64,floor")
 @click.option(
     "--perf-analyzer",
