@@ -39,7 +39,7 @@ def test_the_project_comes_with_these_scenarios() -> None:
 
 @pytest.mark.parametrize("name", scenario.names())
 def test_a_scenario_of_the_project_has_its_file_s_name_targets_and_samples_for_them(name: str) -> None:
-    from fraud_load.gate import samples_for
+    from fraud_load.gate import samples_for, samples_for_share
 
     found = scenario.load(name)
     assert found.name == name
@@ -48,6 +48,9 @@ def test_a_scenario_of_the_project_has_its_file_s_name_targets_and_samples_for_t
     for level in (50, 99, 99.9):
         if f"p{level:g}_ms" in found.slo:
             assert arrivals * (1 - found.workload.bad_share) >= samples_for(level)
+    for slo in ("error_share", "degraded_share"):
+        if slo in found.slo:
+            assert arrivals >= 1.05 * samples_for_share(found.slo[slo])
 
 
 @pytest.mark.parametrize(
