@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from rich.table import Table
 
-from fraudctl.load_report import report, write_report
+from fraudctl.load_report import compare, report, write_report
 from fraudctl.options import home_option, json_option, url_option
 from fraudctl.report import emit, progress
 
@@ -25,6 +25,7 @@ def load() -> None:
 
 
 load.add_command(report)
+load.add_command(compare)
 
 _scenario_argument = click.argument("scenario")
 _out_option = click.option(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fraud_load.result import (
     FORMAT,
     NO_SOURCE,
+    WHOLE_MACHINE,
     Kind,
     ModelSeries,
     ProcessSeries,
@@ -158,8 +159,8 @@ def outcome_masks(requests: Requests) -> dict[str, npt.NDArray[np.bool_]]:
 
 
 def server_only(processes: Mapping[str, ProcessSeries]) -> dict[str, ProcessSeries]:
-    """Without the generator's own."""
-    return {name: one for name, one in processes.items() if not name.startswith(GENERATOR)}
+    """Without the generator's own, and without the whole machine."""
+    return {name: one for name, one in processes.items() if not name.startswith(GENERATOR) and name != WHOLE_MACHINE}
 
 
 def _bin_seconds(seconds: float) -> float:

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from fraud_load.report.figures import GENERATOR, OUTCOMES, Figures, Floats
+from fraud_load.report.figures import OUTCOMES, Figures, Floats, server_only
 from fraud_load.report.page import sentence, subtitle
 from fraud_load.report.panels import ms, number
 from fraud_load.result import Result, Run
@@ -128,8 +128,7 @@ def _server(found: Figures) -> list[str]:
     ]
     processes = [
         [name, f"{_mean(one.cpu):.2f}", f"{_last(one.private_bytes) / (1 << 20):,.0f} MiB"]
-        for name, one in found.server.processes.items()
-        if not name.startswith(GENERATOR)
+        for name, one in server_only(found.server.processes).items()
     ]
     note = found.server.note
     return [

@@ -47,6 +47,12 @@ def middles(edges: Floats) -> Floats:
     return (edges[:-1] + edges[1:]) / 2
 
 
+def tail_axis(lowest: float) -> Axis:
+    """A log axis of shares from `lowest` to all."""
+    powers = [power for power in range(0, -10, -1) if 10.0**power >= lowest * 0.999]
+    return Axis(min(lowest, 0.5), 1.0, tuple((10.0**power, _one_in(power)) for power in powers), log=True)
+
+
 def _per(bin_s: float) -> str:
     return ", by second" if bin_s == 1 else f", by {bin_s:g} s"
 
@@ -130,10 +136,7 @@ def _tail(run: Run, found: Figures) -> Panel:
     spread = found.distribution
 
     def draw(width: int) -> str:
-        lowest = float(spread.tail_share[-1])
-        powers = range(0, int(np.floor(np.log10(lowest))) - 1, -1)
-        ticks = tuple((10.0**power, _one_in(power)) for power in powers if 10.0**power >= lowest * 0.999)
-        y = Axis(min(lowest, 0.5), 1.0, ticks, log=True)
+        y = tail_axis(float(spread.tail_share[-1]))
         limits = _limits(run)
         highest = max([float(spread.tail_ms[-1]), *(limit for limit, _ in limits)])
         x = logarithmic(float(spread.tail_ms[0]), highest * 1.1, max(width // 55, 4))

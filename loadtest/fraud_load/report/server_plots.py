@@ -11,7 +11,7 @@ from fraud_load.report.charts import Axis, Chart, Floats, linear
 from fraud_load.report.figures import GENERATOR, Figures, server_only
 from fraud_load.report.panels import Panel, milliseconds, ms, number, time_axis
 from fraud_load.report.plots import spans
-from fraud_load.result import ModelSeries, Run
+from fraud_load.result import WHOLE_MACHINE, ModelSeries, Run
 
 MOST: Final = 8
 """Series of one plot, each with a colour of its own; more share the last."""
@@ -115,16 +115,17 @@ def _lines(
 
 
 def _cpu(run: Run, found: Figures) -> Panel:
-    """Stacked: the server's processes by what they used, the generator on top."""
-    cpu = {name: np.nan_to_num(one.cpu) for name, one in found.server.processes.items()}
-    groups = _largest({name: one for name, one in cpu.items() if not name.startswith(GENERATOR)})
-    ours = [one for name, one in cpu.items() if name.startswith(GENERATOR)]
+    """Stacked: the server's processes by what they used, the generator on top; the whole machine as a line."""
+    processes = found.server.processes
+    groups = _largest({name: np.nan_to_num(one.cpu) for name, one in server_only(processes).items()})
+    ours = [np.nan_to_num(one.cpu) for name, one in processes.items() if name.startswith(GENERATOR)]
     if ours:
         groups[GENERATOR] = np.sum(ours, axis=0)
     styles = {"others": f"c{MOST - 1}", **_styles(found), GENERATOR: "quiet"}
     styles = {name: styles[name] for name in groups}
     tops = np.cumsum(list(groups.values()), axis=0)
     cores = float(run.machine.get("cores") or 1)
+    machine = processes[WHOLE_MACHINE].cpu if WHOLE_MACHINE in processes else []
     at = found.server.at_s
     titles = [
         f"{at[i]:.0f} s: " + ", ".join(f"{name} {used[i]:.2f}" for name, used in groups.items()) for i in range(len(at))
@@ -136,16 +137,18 @@ def _cpu(run: Run, found: Figures) -> Panel:
         for i, style in enumerate(styles.values()):
             chart.area(at, tops[i - 1] if i else np.zeros(len(at)), tops[i], style)
         spans(chart, run)
+        chart.line(at, machine, "ink")
         chart.level(cores, f"the machine’s {cores:g} cores")
         chart.hover(np.array([0.0, *at]), titles)
         return chart.svg("cores used by each process, stacked")
 
+    others = "From the stack to the line is other programs’ work." if machine else "Other programs are not seen."
     return Panel(
         "server-cpu",
         "CPU by process, cores, stacked",
-        "Server and generator on the generator’s machine; other programs there are not seen.",
+        f"Server and generator on the generator’s machine. {others}",
         draw,
-        tuple((f"box {style}", name) for name, style in styles.items()),
+        (*((f"box {style}", name) for name, style in styles.items()), *((("ink", WHOLE_MACHINE),) if machine else ())),
     )
 
 

@@ -79,3 +79,36 @@ def test_a_folder_without_a_run_has_no_report(fraudctl, tmp_path: Path) -> None:
     ran = fraudctl("load", "report", tmp_path)
     assert (ran.code, ran.out) == (2, "")
     assert "holds no finished run: run.json is missing" in ran.err
+
+
+def test_compare_exits_with_1_on_a_regression_and_names_it(fraudctl, tmp_path: Path) -> None:
+    save(synthetic_result(1, seconds=40.0), tmp_path / "a")
+    save(synthetic_result(2, seconds=40.0), tmp_path / "same")
+    save(synthetic_result(3, seconds=40.0, median_ms=9.0), tmp_path / "slower")
+    good = fraudctl("load", "compare", tmp_path / "a", tmp_path / "same")
+    assert good.code == 0
+    assert "No regression" in good.out
+    html = tmp_path / "both.html"
+    bad = fraudctl("load", "compare", tmp_path / "a", tmp_path / "slower", "--html", html, "--json")
+    assert bad.code == 1
+    found = json.loads(bad.out)
+    assert (found["passed"], found["verdict"], found["html"]) == (False, "regression", str(html))
+    assert {one["name"]: one["verdict"] for one in found["measures"]}["p50_ms"] == "regression"
+    assert "Regression: p50 latency" in html.read_text(encoding="utf-8")
+    ran = fraudctl(
+        "load", "compare", tmp_path / "a", tmp_path / "slower", "--tolerance", "p50_ms=1", "--tolerance", "p99_ms=1"
+    )
+    assert ran.code == 0
+
+
+def test_runs_that_cannot_be_compared_are_a_usage_error(fraudctl, tmp_path: Path) -> None:
+    save(synthetic_result(1), tmp_path / "a")
+    save(synthetic_result(2, rate=200.0), tmp_path / "b")
+    for arguments, said in (
+        ((tmp_path / "b",), "the runs differ in arrivals"),
+        ((tmp_path / "a", "--tolerance", "p99_ms"), "write MEASURE=SHARE"),
+        ((tmp_path / "none",), "holds no finished run"),
+    ):
+        ran = fraudctl("load", "compare", tmp_path / "a", *arguments)
+        assert (ran.code, ran.out) == (2, "")
+        assert said in ran.err
