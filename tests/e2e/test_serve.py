@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,6 @@ from fraud_scoring.decision_log import Decisions, read
 from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.releases import DECISION_FILE, GOLDEN_FILE, MANIFEST_FILE, ROUTES_FILE, ensemble_name, part_name
 from fraud_scoring.stores import open_store
-from support.disks import disk_of, fill
 from support.release import empty_repository
 from support.server import STUBS, Server, fraudctl, free_ports, json_of, regions_of, until
 
@@ -338,8 +338,28 @@ class TestRefusals:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 300 MiB: a little more than the server wants."""
-    with disk_of(300, tmp_path / "disk") as folder:
-        yield folder
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False, timeout=20)
+    except FileNotFoundError:
+        pytest.skip("a small disk needs the command mount")
+    if done.returncode:
+        pytest.skip(f"a small disk needs the right to mount: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=20)
+
+
+def fill(path: Path) -> None:
+    """Take all the space that a disk has left."""
+    part = bytes(1 << 16)
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(part)
+        except OSError:
+            return
 
 
 class TestFullDisks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -11,6 +13,7 @@ from threading import Barrier
 import numpy as np
 
 from fraud_scoring import wire
+from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.features import FeatureSet
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers, WindowStore, open_store
@@ -182,3 +185,27 @@ def write_when_told(folder: Path, rounds: int, batches: int, told: Connection) -
             number += 1
     store.close()
     told.send("done")
+
+
+def write_on_a_full_disk(folder: Path, room_bytes: int, report: Connection) -> None:
+    """A process whose files cannot grow by more than `room_bytes`, until it is refused; then they can again.
+
+    It tells the number of the batch that was refused, the refusal, and whether all before it could be read then.
+    """
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    store = LmdbStore(folder, DEFAULT_SCHEMA)
+    store.record(numbered_batch(0), answers_for(numbered_batch(0)))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / "data.mdb").stat().st_size + room_bytes, hard))
+    number, refusal = 1, ""
+    while not refusal:
+        try:
+            store.record(numbered_batch(number), answers_for(numbered_batch(number)))
+            number += 1
+        except StoreUnavailable as failure:
+            refusal = str(failure)
+    readable = all(store.recall(np.arange(number * BATCH))) and not any(store.recall(numbered_batch(number)[:, 0]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    store.record(numbered_batch(number), answers_for(numbered_batch(number)))
+    store.close()
+    report.send((number, refusal, readable))

@@ -19,6 +19,8 @@ Floats = npt.NDArray[np.float64]
 
 CHARACTER: Final = 6.3
 """Width of a character of the labels, in pixels, on average."""
+WITH_POINTER: Final = 400
+"""Pixels from which a drawing is taken to be on a screen with a pointer."""
 _LINE: Final = 14.0
 
 
@@ -52,10 +54,10 @@ def linear(high: float, most: int = 5, low: float = 0.0, unit: str = "") -> Axis
 
 
 def logarithmic(low: float, high: float, most: int = 8) -> Axis:
-    """From below `low` to above `high`, both positive; ticks at 1, 2, 5 times a power of ten, or at fewer of them."""
+    """From below `low` to above `high`, both positive; ticks at round multiples of powers of ten."""
     high = max(high, low * 1.5)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps, every in (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 3)):
+    for steps, every in (((1, 1.5, 2, 3, 5, 7), 1), ((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 3)):
         ticks = [step * 10.0**power for power in decades if power % every == 0 for step in steps]
         inside = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
         if len(inside) <= most:
@@ -159,7 +161,9 @@ class Chart:
             self._front.append(text(left + length / 2, y, label, "middle", "halo"))
 
     def hover(self, edges: Sequence[float] | Floats, titles: Sequence[str]) -> None:
-        """A text for every stretch of the x axis, shown while the pointer is over it."""
+        """A text for every stretch of the x axis, shown while the pointer is over it; a phone has no pointer."""
+        if self._size[0] < WITH_POINTER:
+            return
         for i, title in enumerate(titles):
             left, right = self.x(float(edges[i])), self.x(float(edges[i + 1]))
             box = _box(left, self._top, right - left, self._bottom)

@@ -13,14 +13,14 @@ from fraud_load.report.charts import Chart, Floats, drawing, linear, logarithmic
 from fraud_load.report.comparison import HIGHER_IS_BETTER, Change, Comparison, Measure
 from fraud_load.report.figures import Figures, server_only
 from fraud_load.report.page import page, plots, verdict_box
-from fraud_load.report.panels import Panel, milliseconds, time_axis
+from fraud_load.report.panels import PHONE, Panel, milliseconds, time_axis
 from fraud_load.report.plots import middles, spans, tail_axis
 from fraud_load.result import Result
 
 STYLES: Final = {Change.NO_REGRESSION: "pass", Change.REGRESSION: "miss"}
 _A, _B = "c0", "c1"
 _SPAN: Final = 3.0
-"""Tolerances to either side that the picture of the changes reaches; what is beyond ends in an arrow."""
+"""Tolerances to either side that the picture of the changes reaches; what is beyond is drawn there."""
 _KEY: Final = ((_A, "A"), (_B, "B"))
 
 Side = tuple[Result, Figures]
@@ -51,20 +51,16 @@ def _named(side: Side) -> str:
 
 def _changes(found: Comparison) -> Panel:
     def draw(width: int) -> str:
-        rows = [_row(one, i, width) for i, one in enumerate(found.measures)]
-        height = _row_height(width) * len(rows) + 24
-        centre, unit = width / 2, (width / 2 - 14) / _SPAN
-        bottom = height - 20
-        inside = [
-            f'<rect class="tolerated" x="0" y="0" width="{centre + unit:.1f}" height="{bottom:.1f}"/>',
-            f'<path class="even" d="M{centre:.1f} 0V{bottom:.1f}"/>',
-            f'<path class="limit" d="M{centre + unit:.1f} 0V{bottom:.1f}"/>',
-            text(centre, height - 5, "as before", "middle"),
-            text(centre + unit, height - 5, "tolerance", "start" if width > 500 else "middle"),
+        rows = [_row(one, i * _row_height(width), width) for i, one in enumerate(found.measures)]
+        height = _row_height(width) * len(rows) + 20
+        centre, unit = _scale(width)
+        foot = [
             text(2, height - 5, "← better", "start"),
+            text(centre, height - 5, "same", "middle"),
+            text(centre + unit - 10, height - 5, "tolerance", "start"),
             text(width - 2, height - 5, "worse →", "end"),
         ]
-        return drawing(width, height, "".join([*inside, *rows]), "changes from A to B against what is tolerated")
+        return drawing(width, height, "".join([*rows, *foot]), "changes from A to B against what is tolerated")
 
     return Panel(
         "changes",
@@ -77,25 +73,38 @@ def _changes(found: Comparison) -> Panel:
 
 
 def _row_height(width: int) -> float:
-    return 46.0 if width > 500 else 60.0
+    return 48.0 if width > PHONE else 76.0
 
 
-def _row(one: Measure, i: int, width: int) -> str:
-    top, tall = i * _row_height(width), width <= 500
+def _scale(width: int) -> tuple[float, float]:
+    """(where nothing changed, how wide one tolerance is), in pixels."""
+    return width / 2, (width / 2 - 14) / _SPAN
+
+
+def _row(one: Measure, top: float, width: int) -> str:
+    """A measure's words, and below them its lane."""
     style = STYLES.get(one.verdict, "warn")
-    said = f"{words.change(one)}, tolerated {words.tolerated(one)}: {one.verdict.value}"
     values = f"{words.name(one)}  {words.value(one, one.a)} → {words.value(one, one.b)}"
-    parts = [text(2, top + 15, values, "start", "name halo")]
-    parts.append(text(2, top + 31, said, "start", "halo") if tall else text(width - 2, top + 15, said, "end", "halo"))
-    parts.append(f"<title>{escape(one.why)}</title>" if one.why else "")
-    y = top + (45 if tall else 31)
+    said = [words.change(one), f"tolerated {words.tolerated(one)}: {one.verdict.value}"]
+    parts = [f"<title>{escape(one.why)}</title>" if one.why else "", text(2, top + 15, values, "start", "name")]
+    if width > PHONE:
+        parts.append(text(width - 2, top + 15, ", ".join(said), "end"))
+    else:
+        parts += [text(2, top + 30 + 14 * i, line, "start") for i, line in enumerate(said)]
+    low = top + _row_height(width) - 4
+    high, y = low - 20, low - 10
+    centre, unit = _scale(width)
+    parts.append(
+        f'<rect class="tolerated" x="0" y="{high:.1f}" width="{centre + unit:.1f}" height="20"/>'
+        f'<path class="even" d="M{centre:.1f} {high:.1f}v20"/>'
+        f'<path class="limit" d="M{centre + unit:.1f} {high:.1f}v20"/>'
+    )
     if one.change is not None:
-        at = [_place(one, change, width) for change in (one.low, one.change, one.high) if change is not None]
-        if len(at) == 3:
-            left, right = min(at), max(at)
-            parts.append(f'<path class="whisker {style}" d="M{left:.1f} {y:.1f}H{right:.1f}M{left:.1f} {y - 4:.1f}v8')
-            parts.append(f'M{right:.1f} {y - 4:.1f}v8"/>')
-        middle = at[1] if len(at) == 3 else at[0]
+        left, middle, right = (
+            _place(one, one.change if change is None else change, width) for change in (one.low, one.change, one.high)
+        )
+        ends = f"M{left:.1f} {y - 4:.1f}v8M{right:.1f} {y - 4:.1f}v8"
+        parts.append(f'<path class="whisker {style}" d="M{left:.1f} {y:.1f}H{right:.1f}{ends}"/>')
         parts.append(f'<circle class="dot {style}" cx="{middle:.1f}" cy="{y:.1f}" r="5"/>')
     return f"<g>{''.join(parts)}</g>"
 
@@ -104,7 +113,8 @@ def _place(one: Measure, change: float, width: int) -> float:
     """Where a change is drawn: worse to the right, the tolerance one unit from the middle."""
     worse = (1 / (1 + change) - 1 if change > -1 else np.inf) if one.name in HIGHER_IS_BETTER else change
     units = worse / one.tolerance if one.tolerance else np.sign(worse) * _SPAN
-    return float(width / 2 + (width / 2 - 14) / _SPAN * np.clip(units, -_SPAN, _SPAN))
+    centre, unit = _scale(width)
+    return float(centre + unit * np.clip(units, -_SPAN, _SPAN))
 
 
 def _over_time(a: Side, b: Side, level: str, height: int) -> Panel:

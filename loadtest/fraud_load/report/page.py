@@ -60,7 +60,7 @@ def sentence(run: Run) -> str:
             else "Pass: the scenario has no targets."
         )
     if run.outcome is Outcome.MISS:
-        return f"Miss: {', '.join(worse)} of {len(run.slos)} targets."
+        return f"Miss: {len(worse)} of {len(run.slos)} targets, {', '.join(worse)}."
     if run.outcome is Outcome.NOT_ENOUGH_DATA:
         return f"Not enough data to judge {', '.join(worse)}. That is no pass."
     return "No verdict: the generator was the bottleneck. What was measured says little about the server."

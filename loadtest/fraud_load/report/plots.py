@@ -154,8 +154,8 @@ def _tail(run: Run, found: Figures) -> Panel:
     return Panel(
         "latency-tail",
         "How many were slower",
-        "The share of arrivals that took longer than so many milliseconds. A target is kept while the line passes "
-        "below and left of its ring.",
+        "The share of arrivals that took longer than so many milliseconds."
+        f"{' A target is kept while the line passes below and left of its ring.' if _limits(run) else ''}",
         draw,
         (("c0", "slower than"), ("ring", "targets")) if _limits(run) else (),
     )

@@ -6,9 +6,7 @@ nothing. A background thread brings it to disk every second; `power_safe` does s
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,10 +22,6 @@ from fraud_scoring.windows import FOLDING, Folding
 
 TABLES: Final = ("events", "transactions", "expiry")
 SYNC_INTERVAL_S: Final = 1.0
-ROW_BYTES: Final = 1 << 15
-"""What a row may newly take of the disk: a leaf page for each of its keys, and the pages above them."""
-SPARE_BYTES: Final = 8 << 20
-"""What others may take of the disk while a transaction writes."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -96,11 +90,9 @@ class _LmdbTables:
                 max_readers=512,
                 sync=power_safe,
                 readahead=False,
-                writemap=True,  # a third less CPU time than writing the pages of each commit
             )
             self._environment.reader_check()  # slots of processes that died
             self._databases = {name: self._environment.open_db(name.encode()) for name in TABLES}
-            self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         self._closed = threading.Event()
         self._written = threading.Event()
         self._syncing = threading.Thread(target=self._sync_in_background, name="store-sync", daemon=True)
@@ -113,17 +105,10 @@ class _LmdbTables:
             yield _LmdbSnapshot(transaction, self._databases)
 
     @contextmanager
-    def writing(self, rows: int) -> Iterator[_LmdbTransaction]:
+    def writing(self) -> Iterator[_LmdbTransaction]:
         with self._explained(), self._environment.begin(write=True) as transaction:
-            self._check_space(rows)
             yield _LmdbTransaction(transaction, self._databases)
         self._written.set()
-
-    def _check_space(self, rows: int) -> None:
-        """Refuse in words what the kernel refuses with a signal: a page of the map for which the disk has no block."""
-        disk = os.fstatvfs(self._descriptor)
-        if disk.f_bavail * disk.f_frsize < SPARE_BYTES + rows * ROW_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         if not self._closed.is_set():
@@ -136,7 +121,6 @@ class _LmdbTables:
                     self._environment.sync(True)
             finally:
                 self._environment.close()
-                os.close(self._descriptor)
 
     def _sync_in_background(self) -> None:
         while self._written.wait() and not self._closed.wait(self._sync_interval_s):

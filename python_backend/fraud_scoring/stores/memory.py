@@ -26,7 +26,7 @@ class _MemoryTables:
             yield self
 
     @contextmanager
-    def writing(self, rows: int) -> Iterator[_MemoryTables]:
+    def writing(self) -> Iterator[_MemoryTables]:
         with self._lock:
             self._undo = []
             try:

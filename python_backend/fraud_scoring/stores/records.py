@@ -82,8 +82,7 @@ class Tables(Protocol):
 
     def reading(self) -> AbstractContextManager[Transaction]: ...
 
-    def writing(self, rows: int) -> AbstractContextManager[Transaction]:
-        """A transaction that changes what belongs to so many rows."""
+    def writing(self) -> AbstractContextManager[Transaction]: ...
 
     def close(self) -> None: ...
 
@@ -139,7 +138,7 @@ class PackedStore:
         keys = [_KEY.pack(identifier) for identifier in rows[:, id_index].tolist()]
         values, size = rows.astype("<i8").tobytes(), 8 * rows.shape[1]
         day = self._now_us() // MICROSECONDS_PER_DAY
-        with self._tables.writing(len(rows)) as tables:
+        with self._tables.writing() as tables:
             found = tables.get_many("transactions", keys)
             for i, (key, row, answer) in enumerate(zip(keys, rows.tolist(), packed_answers, strict=True)):
                 stood = changed.get(key) or found.get(key)
@@ -163,7 +162,7 @@ class PackedStore:
     def label(self, labels: Int64) -> Int64:
         accepted = np.zeros(len(labels), np.int64)
         changed: dict[bytes, Past] = {}
-        with self._tables.writing(len(labels)) as tables:
+        with self._tables.writing() as tables:
             for i, (identifier, is_fraud, known_at_us) in enumerate(labels.tolist()):
                 accepted[i] = self._label_one(tables, changed, identifier, is_fraud, known_at_us)
             for key, past in changed.items():

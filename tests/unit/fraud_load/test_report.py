@@ -216,6 +216,11 @@ def test_every_drawing_is_well_formed_and_draws_inside_itself(html: str) -> None
             assert "nan" not in path.attrib["d"]
 
 
+def test_texts_for_a_pointer_are_left_out_of_the_drawings_for_a_phone(html: str) -> None:
+    assert 'class="hover"' not in "".join(re.findall(r'<div class="phone">.*?</div>', html, re.DOTALL))
+    assert 'class="hover"' in html
+
+
 def test_the_verdicts_stand_at_the_top_and_names_are_escaped(result: Result) -> None:
     named = replace(result.run, scenario={**result.run.scenario, "name": "<b>&", "about": '"><script>'})
     html = page.render(replace(result, run=named), figures(result))
@@ -229,7 +234,7 @@ def test_the_verdicts_stand_at_the_top_and_names_are_escaped(result: Result) -> 
     ("outcome", "said"),
     [
         (Outcome.PASS, "Pass: 1 of 1 targets met"),
-        (Outcome.MISS, "Miss: p99_ms of 1"),
+        (Outcome.MISS, "Miss: 1 of 1 targets, p99_ms."),
         (Outcome.NOT_ENOUGH_DATA, "Not enough data to judge p99_ms. That is no pass."),
         (Outcome.NO_VERDICT, "No verdict: the generator was the bottleneck."),
     ],
