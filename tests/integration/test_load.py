@@ -111,8 +111,9 @@ def test_a_server_that_stands_still_for_five_seconds_shows_them_in_p99(server: S
 
 
 def test_joined_calls_are_few_and_each_transaction_is_answered(server: Server) -> None:
-    options = {"arrivals__rate": "3000", "arrivals__duration_s": "2", "warmup_s": "0", "workload__customers": "2000"}
-    result = runner.run(small("peak", slo=PATIENT, **options), Target(server.url))
+    options = {"arrivals__rate": "8000", "arrivals__duration_s": "1", "warmup_s": "0", "workload__customers": "2000"}
+    asked = small("peak", slo=PATIENT, sending__in_flight="1", **options)
+    result = runner.run(asked, Target(server.url))
     assert (result.requests.status == Status.OK).all()
     assert result.run.totals["calls"] < len(result.requests) / 2
     assert result.run.totals["duplicates"] > 0
