@@ -13,7 +13,7 @@ from fraud_load.report.charts import Chart, Floats, drawing, linear, logarithmic
 from fraud_load.report.comparison import HIGHER_IS_BETTER, Change, Comparison, Measure
 from fraud_load.report.figures import Figures, server_only
 from fraud_load.report.page import page, plots, verdict_box
-from fraud_load.report.panels import PHONE, Panel, milliseconds, time_axis
+from fraud_load.report.panels import PHONE, Panel, milliseconds, number, time_axis
 from fraud_load.report.plots import middles, spans, tail_axis
 from fraud_load.result import Result
 
@@ -31,8 +31,8 @@ def render(found: Comparison, a: Side, b: Side) -> str:
     start, stop = found.window_s
     run = a[0].run
     under = (
-        f"A: {_named(a)}. B: {_named(b)}. Compared from {start:g} s to {stop:g} s, in blocks of {found.block_s:.3g} s; "
-        "intervals hold 95%."
+        f"A: {_named(a)}. B: {_named(b)}. Compared from {number(start)} s to {number(stop)} s, "
+        f"in blocks of {found.block_s:.3g} s; intervals hold 95%."
     )
     body = [
         verdict_box(STYLES.get(found.verdict, "warn"), words.sentence(found), " ".join(found.notes)),

@@ -83,7 +83,7 @@ class Figures:
     over_time: OverTime
     distribution: Distribution
     server: ServerSeries
-    """Averaged over the same length of time; models by their requests and executions."""
+    """Until the run's end, averaged over the same length of time; models by their requests and executions."""
 
 
 GOOD: Final = ("primary", "canary", "by whom not told", "refused rightly")
@@ -114,7 +114,7 @@ def figures(result: Result) -> Figures:
         bin_s=bin_s,
         over_time=_over_time(requests, sent, edges, max(result.run.seconds, edges[-2] + bin_s / 2)),
         distribution=_distribution(sent.between(*result.run.window_s)),
-        server=_thinned(result.server, bin_s),
+        server=_thinned(_until(result.server, max(result.run.seconds, edges[-1]) + 0.5), bin_s),
     )
 
 
@@ -221,6 +221,18 @@ def _distribution(judged: Requests) -> Distribution:
     share = np.geomspace(1.0, 1.0 / len(latency), TAIL_POINTS)
     slowest = np.clip(np.ceil(share * len(latency)).astype(np.intp), 1, len(latency))
     return Distribution(edges, np.histogram(latency, edges)[0], share, latency[len(latency) - slowest])
+
+
+def _until(server: ServerSeries, end_s: float) -> ServerSeries:
+    """Without the samples that were taken after the run."""
+    kept = sum(at <= end_s for at in server.at_s)
+
+    def cut(one: Any) -> Any:
+        return type(one)(*(getattr(one, part.name)[:kept] for part in fields(one)))
+
+    models = {name: cut(one) for name, one in server.models.items()}
+    processes = {name: cut(one) for name, one in server.processes.items()}
+    return ServerSeries(server.at_s[:kept], models, processes, server.note)
 
 
 def _thinned(server: ServerSeries, bin_s: float) -> ServerSeries:

@@ -10,7 +10,7 @@ import numpy as np
 from fraud_load.report.figures import OUTCOMES, Figures, Floats, server_only
 from fraud_load.report.page import sentence, subtitle
 from fraud_load.report.panels import ms, number
-from fraud_load.result import Result, Run
+from fraud_load.result import WHOLE_MACHINE, Result, Run
 
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _MOST: Final = 60
@@ -130,12 +130,18 @@ def _server(found: Figures) -> list[str]:
         [name, f"{_mean(one.cpu):.2f}", f"{_last(one.private_bytes) / (1 << 20):,.0f} MiB"]
         for name, one in server_only(found.server.processes).items()
     ]
+    if WHOLE_MACHINE in found.server.processes:
+        processes.append([WHOLE_MACHINE, f"{_mean(found.server.processes[WHOLE_MACHINE].cpu):.2f}", ""])
     note = found.server.note
     return [
         table(["model", "requests/s", "rows an execution", "in the queue", "in the model"], models, range(1, 5)),
         table(["process", "cores", "private memory"], processes, (1, 2)),
         note[:1].upper() + note[1:],
-        *(["Its processes were not seen: they are not on the generator's machine."] if not processes else []),
+        *(
+            ["Its processes were not seen: they are not on the generator's machine."]
+            if not server_only(found.server.processes)
+            else []
+        ),
     ]
 
 

@@ -71,8 +71,9 @@ def subtitle(run: Run) -> str:
     start, stop = run.window_s
     return (
         f"{run.scenario.get('about', '')} {run.runner} runner against {run.url}, seed {run.seed}, started "
-        f"{run.started_at[:19].replace('T', ' ')} UTC; {run.seconds:,.0f} s, judged from {start:g} s to {stop:g} s. "
-        f"Generator on {run.machine.get('processor', 'an unknown processor')}, {run.machine.get('cores', '?')} cores."
+        f"{run.started_at[:19].replace('T', ' ')} UTC; {run.seconds:,.0f} s, judged from {number(start)} s "
+        f"to {number(stop)} s. Generator on {run.machine.get('processor', 'an unknown processor')}, "
+        f"{run.machine.get('cores', '?')} cores."
     ).strip()
 
 

@@ -43,8 +43,9 @@ class Panel:
         if self.draw is not None:
             wide, phone = self.draw(WHOLE if self.whole else HALF), self.draw(PHONE)
             drawn = f'<div class="wide">{wide}</div><div class="phone">{phone}</div>'
+        kind = ("whole" if self.whole else "half") + ("" if drawn else " note")
         return (
-            f'<figure id="{self.name}"{" class=whole" if self.whole else ""}><h3>{escape(self.title)}</h3>'
+            f'<figure id="{self.name}" class="{kind}"><h3>{escape(self.title)}</h3>'
             f"{f'<p class=keys>{key}</p>' if key else ''}{drawn}"
             f"<figcaption>{escape(self.caption)}</figcaption></figure>"
         )

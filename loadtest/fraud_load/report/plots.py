@@ -47,6 +47,11 @@ def middles(edges: Floats) -> Floats:
     return (edges[:-1] + edges[1:]) / 2
 
 
+def _tells_lag(found: Figures) -> bool:
+    """Whether the runner knows when it should have sent; one that does not says that it was never late."""
+    return any((values > 0).any() for values in found.over_time.lag_ms.values())
+
+
 def tail_axis(lowest: float) -> Axis:
     """A log axis of shares from `lowest` to all."""
     powers = [power for power in range(0, -10, -1) if 10.0**power >= lowest * 0.999]
@@ -93,11 +98,13 @@ def _latency(run: Run, found: Figures) -> Panel:
         chart.hover(time.edges_s, titles)
         return chart.svg("latency percentiles over time, milliseconds, log axis")
 
+    since = "From the intended send time, so that a stall shows in everything that it delayed."
+    if not _tells_lag(found):
+        since = "From the send itself: what this runner was late, and a stall of the server made it, is hidden."
     return Panel(
         "latency-over-time",
         f"Latency over time, ms{_per(found.bin_s)}",
-        "From the intended send time, so that a stall shows in everything that it delayed. Log axis. Where "
-        f"{_a_bin(found.bin_s)} has fewer than 1,000 arrivals, its p99.9 is its slowest one.",
+        f"{since} Log axis. Where {_a_bin(found.bin_s)} has fewer than 1,000 arrivals, its p99.9 is its slowest one.",
         draw,
         tuple((style, name) for name, style in _PERCENTILE_STYLES.items()),
         whole=True,
@@ -224,7 +231,7 @@ def _lag(run: Run, found: Figures) -> Panel:
     styles = {"p50": "c0", "p99": "c1", "max": "c2"}
     limit = lag_limit_ms(run.scenario.get("slo", {}))
     title = "The generator’s own lag, ms"
-    if not any((values > 0).any() for values in time.lag_ms.values()):
+    if not _tells_lag(found):
         return Panel("generator-lag", title, "This runner does not tell how late it was: its own delays are hidden.")
 
     def draw(width: int) -> str:

@@ -143,10 +143,19 @@ def _cpu(run: Run, found: Figures) -> Panel:
         return chart.svg("cores used by each process, stacked")
 
     others = "From the stack to the line is other programs’ work." if machine else "Other programs are not seen."
+    if machine and not ours:
+        others = "From the stack to the line is other programs’ work, the generator’s among it."
+    used = run.findings.get("cores")
+    mean = (
+        f" On average: the server {used['server']:.2f}, the generator {used['generator']:.2f}, the whole machine "
+        f"{used['machine']:.2f} cores."
+        if used and ours
+        else ""
+    )
     return Panel(
         "server-cpu",
         "CPU by process, cores, stacked",
-        f"Server and generator on the generator’s machine. {others}",
+        f"{'Server and generator' if ours else 'The server'} on the generator’s machine. {others}{mean}",
         draw,
         (*((f"box {style}", name) for name, style in styles.items()), *((("ink", WHOLE_MACHINE),) if machine else ())),
     )

@@ -303,6 +303,16 @@ def test_the_markdown_has_the_verdicts_and_the_figures_of_the_run(result: Result
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in block.splitlines()}) == 1
 
 
+def test_the_whole_machine_is_a_line_over_the_stack_and_no_process_of_the_server(result: Result) -> None:
+    html = page.render(result, figures(result))
+    (cpu,) = re.findall(r'<figure id="server-cpu".*?</figure>', html, re.DOTALL)
+    assert cpu.count('class="line ink"') == 2
+    assert cpu.count('class="area ') == 2 * 3  # tritonserver, fraud_score, the generator; for a screen and a phone
+    (memory,) = re.findall(r'<figure id="server-memory".*?</figure>', html, re.DOTALL)
+    assert "whole machine" not in memory
+    assert re.search(r"^\| whole machine \| 0\.\d\d \|  \|$", markdown.render(result, figures(result)), re.MULTILINE)
+
+
 def test_a_table_escapes_what_would_end_a_cell() -> None:
     assert table(["a", "b"], [["x|y", "1"]], numbers=[1]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |"
     assert table(["a"], []) == ""
@@ -339,6 +349,22 @@ def test_both_files_are_written_and_folders_made(result: Result, tmp_path: Path)
     write(result, figures(result), html, text)
     assert html.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert text.read_text(encoding="utf-8").endswith("\n")
+
+
+def test_a_runner_that_knows_no_intended_time_is_said_to_hide_its_delays(result: Result) -> None:
+    blind = replace(result, requests=replace(result.requests, taken_s=result.requests.intended_s))
+    html = page.render(blind, figures(blind))
+    assert Page(html).figures["generator-lag"] == 0
+    assert "This runner does not tell how late it was" in html
+    assert "From the send itself" in html
+
+
+def test_samples_of_the_server_after_the_end_are_not_drawn(result: Result) -> None:
+    late = replace(result.server, at_s=[at + 3.0 for at in result.server.at_s])
+    found = figures(replace(result, server=late)).server
+    assert found.at_s == late.at_s[:17]
+    assert all(len(one.cpu) == 17 for one in found.processes.values())
+    assert all(len(one.queue_ms) == 17 for one in found.models.values())
 
 
 def test_requests_of_a_runner_that_tells_no_source_are_counted_as_answered(result: Result) -> None:
