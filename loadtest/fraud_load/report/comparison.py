@@ -45,6 +45,10 @@ BLOCKS: Final = 20
 FEWEST_BLOCKS: Final = 10
 SHORTEST_BLOCK_S: Final = 1.0
 REDRAWN: Final = 500
+FOREIGN_NOTED: Final = 0.1
+"""Share of the machine's cores by which other programs' use may differ between the runs before it is noted,"""
+FOREIGN_DECIDES: Final = 0.25
+"""and before it, and not the server, is what a difference shows."""
 _CELL: Final = 0.005
 """Width of a latency bin of the bootstrap, as a logarithm: half a percent."""
 _FINEST_MS: Final = 1e-3
@@ -63,7 +67,7 @@ class Change(str, Enum):
     NOT_ENOUGH_DATA = "not enough data"
     NOT_MEASURED = "not measured"
     NO_VERDICT = "no verdict"
-    """The generator was the bottleneck of a run: it says little about the server."""
+    """The generator was the bottleneck of a run, or other programs had much more of the machine in one of them."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,12 @@ def _notes(a: Run, b: Run) -> list[str]:
     for name, run in (("A", a), ("B", b)):
         if run.generator.bottleneck:
             notes.append(f"{name}: {run.generator.bottleneck}.")
+    before, after = _others(a), _others(b)
+    if before is not None and after is not None and _foreign(a, b) > FOREIGN_NOTED:
+        notes.append(
+            f"Other programs used {before:.2f} cores of the machine during A and {after:.2f} during B: latency "
+            "follows that. Repeat on a quiet machine."
+        )
     knees = [run.findings.get("knee", {}).get("rate") for run in (a, b)]
     if any(knees):
         shown = " and ".join("none" if rate is None else f"{rate:,.0f}/s" for rate in knees)
@@ -167,8 +177,24 @@ def _notes(a: Run, b: Run) -> list[str]:
     return notes
 
 
+def _others(run: Run) -> float | None:
+    """Cores that neither server nor generator used; None where the machine was not watched, or the generator not."""
+    used = run.findings.get("cores")
+    if not used or not used["generator"]:
+        return None
+    return max(float(used["machine"] - used["server"] - used["generator"]), 0.0)
+
+
+def _foreign(a: Run, b: Run) -> float:
+    """By how much other programs' use of the machine differed, as a share of its cores; 0 where it was not seen."""
+    before, after = _others(a), _others(b)
+    return 0.0 if before is None or after is None else abs(before - after) / (a.machine.get("cores") or 1)
+
+
 def _overall(a: Run, b: Run, measures: list[Measure]) -> Change:
     if Outcome.NO_VERDICT in (a.outcome, b.outcome) or a.generator.bottleneck or b.generator.bottleneck:
+        return Change.NO_VERDICT
+    if _foreign(a, b) > FOREIGN_DECIDES:
         return Change.NO_VERDICT
     verdicts = {one.verdict for one in measures}
     return next(

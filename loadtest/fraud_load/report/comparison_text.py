@@ -58,7 +58,7 @@ def sentence(found: Comparison) -> str:
     worse = [name(one) for one in found.measures if one.verdict is Change.REGRESSION]
     unclear = [name(one) for one in found.measures if one.verdict is Change.NOT_ENOUGH_DATA]
     if found.verdict is Change.NO_VERDICT:
-        return "No verdict: the generator was the bottleneck of a run."
+        return "No verdict: the generator, or other programs, decided what was measured."
     if worse:
         return f"Regression: {', '.join(worse)} got worse by more than is tolerated."
     if unclear:

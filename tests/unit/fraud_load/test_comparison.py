@@ -182,6 +182,22 @@ def test_another_machine_is_noted() -> None:
     assert compare(minute(1), other).notes[0] == "The generators' machines differ in cores."
 
 
+def test_other_programs_on_the_machine_during_one_of_the_runs_are_noted_and_much_of_them_ends_the_verdict() -> None:
+    quiet, busy, like, some = (
+        minute(seed, findings={"cores": {"machine": machine, "server": 0.5, "generator": 0.1}})
+        for seed, machine in ((1, 0.7), (2, 1.6), (3, 0.8), (4, 1.0))
+    )
+    assert compare(quiet, busy).notes == [
+        "The seeds differ (1, 2): other arrival times, other customers.",
+        "Other programs used 0.10 cores of the machine during A and 1.00 during B: latency follows that. "
+        "Repeat on a quiet machine.",
+    ]
+    assert compare(quiet, busy).verdict is Change.NO_VERDICT
+    assert not any("Other programs" in note for note in compare(quiet, like).notes)
+    assert any("Other programs" in note for note in compare(quiet, some).notes)
+    assert compare(quiet, some).verdict is compare(quiet, like).verdict is Change.NO_REGRESSION
+
+
 def test_the_same_seed_gives_the_same_intervals() -> None:
     a, b = minute(1), minute(2)
     assert compare(a, b, seed=3) == compare(a, b, seed=3)
