@@ -63,7 +63,7 @@ def compare(
 
     p50, p99, throughput, the server's CPU a transaction, errors and degraded answers, each with a 95% interval (block
     bootstrap) against its tolerance. Exit code 0: every one is within its tolerance. 1: a regression, or not enough
-    data to say, or the generator was the bottleneck. 2: the runs are not of the same scenario.
+    data to say, or the generator or other programs were in the way. 2: the runs are not of the same scenario.
     """
     from fraud_load.report import comparison_page, figures
     from fraud_load.report.comparison import compare as compare_runs
