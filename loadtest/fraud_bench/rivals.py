@@ -133,6 +133,7 @@ def rival_server(rival: Rival, environments: Path, repository: Path, folder: Pat
         LOG_VARIABLE: str(log),
         LOG_KEY_VARIABLE: str(folder / "key"),
         LOG_MODE_VARIABLE: "durable",
+        "MLSERVER_METRICS_DIR": str(folder / "metrics"),  # else it writes them where the benchmark was started
     }
     folder.mkdir(parents=True, exist_ok=True)
     said = folder / "server.txt"
