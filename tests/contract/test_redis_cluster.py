@@ -58,7 +58,7 @@ def windows(store: WindowStore, rows: Int64) -> list[list[list[int]]]:
 
 
 def expected_windows(rows: Int64, labels: Int64 | None = None) -> list[list[list[int]]]:
-    store = MemoryStore(DEFAULT_SCHEMA, folding=Folding(seal_at=1_000_000))  # all events as they are, as on Redis
+    store = MemoryStore(DEFAULT_SCHEMA, folding=Folding(seal_at=1_000_000))  # so few lie as they are
     store.record(rows)
     if labels is not None:
         store.label(labels)

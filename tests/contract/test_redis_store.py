@@ -20,7 +20,7 @@ from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.stores.records import RETENTION_DAYS
 from fraud_scoring.stores.redis.address import Trust, parse, redacted
 from fraud_scoring.stores.redis.partitions import PARTITIONS, SLOTS, partition_of, slot, tags
-from fraud_scoring.stores.redis.store import RECORD_EXPIRE_S, SILENT_S
+from fraud_scoring.stores.redis.store import RECORD_EXPIRE_S, SILENT_S, RedisStore
 from fraud_scoring.windows import Folding
 from support.certificates import Certificates
 from support.redis import MISSING, PATIENT, PROGRAM, RedisServer
@@ -33,7 +33,7 @@ needs_redis = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
 WHAT_A_USER_NEEDS = (
     "+hello +auth +select +script|load +evalsha +wait +cluster|slots "
-    "+mget +get +set +append +getrange +setrange +strlen +exists +expire"
+    "+mget +get +set +append +getrange +setrange +strlen +exists +expire +del"
 )
 """As docs/window-stores.md says."""
 
@@ -48,13 +48,15 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[[str], WindowStore]]:
+def opened() -> Iterator[Callable[[str], RedisStore]]:
     """Opens stores by their URL, and closes them."""
-    stores: list[WindowStore] = []
+    stores: list[RedisStore] = []
 
-    def begin(url: str) -> WindowStore:
-        stores.append(open_store(url, DEFAULT_SCHEMA))
-        return stores[-1]
+    def begin(url: str) -> RedisStore:
+        store = open_store(url, DEFAULT_SCHEMA)
+        assert isinstance(store, RedisStore)
+        stores.append(store)
+        return store
 
     yield begin
     for store in stores:
@@ -70,14 +72,17 @@ def answers(store: WindowStore, rows: np.ndarray | None = None) -> bool:
     return True
 
 
-def is_there(store: WindowStore, rows: np.ndarray) -> bool:
+def is_there(store: RedisStore, rows: np.ndarray) -> bool:
     """Whether rows of `numbered_batch` are recorded with their answers, and in their windows."""
     known = store.recall(rows[:, 0])
-    histories = store.read(rows)
     return all(
         one is not None and one.answer is not None and same_bits(one.answer, answers_for(rows[i : i + 1]))
         for i, one in enumerate(known)
-    ) and all(set(rows[:, 0]) <= set(history.events[:, 1]) for history in histories)
+    ) and all(
+        set(rows[rows[:, column] == key, 0]) <= set(store.kept(name, key)[:, 1])
+        for column, name in DEFAULT_SCHEMA.entities
+        for key in np.unique(rows[:, column]).tolist()
+    )
 
 
 def test_each_call_is_one_round_trip_whatever_the_size_of_the_batch(server: RedisServer, opened) -> None:
@@ -102,7 +107,7 @@ def test_each_call_is_one_round_trip_whatever_the_size_of_the_batch(server: Redi
 def test_a_long_stream_leaves_the_windows_of_a_store_in_memory(redis_url: str, opened) -> None:
     """Late events, repeats, labels, and so many days that the server trims many times."""
     store = opened(f"{redis_url}&namespace=stream")
-    expected = MemoryStore(DEFAULT_SCHEMA, folding=Folding(seal_at=1_000_000))  # all events as they are, as on Redis
+    expected = MemoryStore(DEFAULT_SCHEMA, folding=Folding(seal_at=1_000_000))  # so few lie as they are
     rng = np.random.default_rng(11)
     history = seeded_history(rng, 6_000, days=400)
     order = np.argsort(np.arange(6_000) + rng.integers(0, 40, 6_000), kind="stable")
@@ -316,8 +321,10 @@ def test_of_two_that_record_the_same_one_stands_and_the_other_learns_its_answer(
     write(0)
     others.join()
     assert (np.array(won[0]) ^ np.array(won[1])).all()
-    for history in stores[0].read(numbered_batch(0)):
-        assert len(np.unique(history.events[:, 1])) == len(history.events) == 30 * BATCH
+    for column, name in DEFAULT_SCHEMA.entities:
+        keys = np.unique(numbered_batch(0)[:, column]).tolist()
+        kept = np.concatenate([stores[0].kept(name, key) for key in keys])
+        assert len(np.unique(kept[:, 1])) == len(kept) == 30 * BATCH
 
 
 def test_a_process_that_is_killed_while_it_writes_leaves_whole_batches(server: RedisServer, opened) -> None:

@@ -90,6 +90,14 @@ def test_an_empty_store_knows_nothing(store: WindowStore) -> None:
         assert history.events.shape == (0, 4)
 
 
+def test_calls_without_rows_do_nothing(store: WindowStore) -> None:
+    nothing = matrix(row(1))[:0]
+    assert store.label(nothing[:, :3]).tolist() == []
+    assert store.recall(nothing[:, 0]) == []
+    assert store.record(nothing) == []
+    assert [len(history.events) for history in store.read(nothing)] == [0, 0]
+
+
 def test_a_recorded_row_is_an_event_of_each_of_its_entities(store: WindowStore) -> None:
     assert store.record(matrix(row(1, MONDAY_US, customer=10, terminal=20, amount=300))) == [None]
     assert events_of(store, 10, CUSTOMER) == [[MONDAY_US, 1, 300, NEVER]]

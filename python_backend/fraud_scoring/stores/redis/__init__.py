@@ -5,5 +5,7 @@ link         one connection: time-outs, TLS, login, what happens when the server
 servers      one server or the primaries of a cluster; one round trip for a batch
 partitions   which keys lie together
 layout       records and events as bytes
+script       the commands that run the .lua files
+busy         entities with more events than are read with each transaction: their ledgers
 store        the window store over these; its atomic steps are the .lua files
 """

@@ -4,11 +4,13 @@
 -- A string and not a sorted set: 32 bytes an event instead of about 100, one APPEND for an event that is the newest, and
 -- a read hands over the bytes that the feature kernel works on. Numbers in Lua are doubles: ids are therefore compared
 -- as halves of 32 bits, exactly; times in microseconds are exact in a double until the year 2255.
+--
+-- A busy entity's string holds its newest events only, behind a stamp (ledger.lua): it is no multiple of 32 bytes long.
 
 local call, sub, unpack, floor = redis.call, string.sub, struct.unpack, math.floor
 local EVENT = 32
 local WEEK = 7 * 86400 * 1000000
-local TRIM_EVERY = 16 * EVENT
+local TRIM_EVERY = 16
 
 local function time_of(event)
   local low, high = unpack('<I4i4', event)
@@ -28,72 +30,99 @@ local function before(one, other)
   return low < other_low
 end
 
-local function order_at(key, index)
-  return call('GETRANGE', key, index * EVENT, index * EVENT + 15)
+-- Order of the event at `index`, counted behind the first `base` bytes.
+local function order_at(key, base, index)
+  return call('GETRANGE', key, base + index * EVENT, base + index * EVENT + 15)
 end
 
--- Where `event` is or belongs among `count` events, and whether it is there.
-local function find(key, count, event)
+-- Where `event` is or belongs among the events of a string of `size` bytes, and whether it is there.
+local function find(key, size, event)
+  local base = size % EVENT
+  local count = (size - base) / EVENT
   local low, high = 0, count
   while low < high do
     local middle = floor((low + high) / 2)
-    if before(order_at(key, middle), event) then
+    if before(order_at(key, base, middle), event) then
       low = middle + 1
     else
       high = middle
     end
   end
-  return low, low < count and order_at(key, low) == sub(event, 1, 16)
+  return low, low < count and order_at(key, base, low) == sub(event, 1, 16)
 end
 
 -- Drop what is not later than `oldest`, once an eighth of the events is: so each event is moved few times in its life.
-local function trim(key, count, oldest)
-  if time_of(order_at(key, floor(count / 8))) > oldest then
+-- A ledger goes then: all that it holds is older.
+local function trim(key, base, count, oldest)
+  if time_of(order_at(key, base, floor(count / 8))) > oldest then
     return
   end
   local low, high = 0, count
   while low < high do
     local middle = floor((low + high) / 2)
-    if time_of(order_at(key, middle)) > oldest then
+    if time_of(order_at(key, base, middle)) > oldest then
       high = middle
     else
       low = middle + 1
     end
   end
-  call('SET', key, call('GETRANGE', key, low * EVENT, -1), 'KEEPTTL')
+  call('SET', key, call('GETRANGE', key, base + low * EVENT, -1), 'KEEPTTL')
+  if base == STAMP then
+    call('DEL', ledger_of(key))
+  end
 end
 
 -- Put `event`, which is of `time`, at its place. `keep`: microseconds behind the newest event within which events are
 -- kept; `expire`: seconds after which an entity that nothing happens to is forgotten, renewed in each week of events and
--- so longer than both. The usual case, an event that is newer than all, is two calls.
+-- so longer than both. The usual case, an event that is newer than all, is two calls. Whether a client should seal it.
 local function insert(key, event, time, keep, expire)
   local newest = call('GETRANGE', key, -EVENT, -25)
   if newest == '' then
     call('SET', key, event, 'EX', expire)
-    return
+    return false
   end
   local newest_time = time_of(newest)
   if time > newest_time then
     local size = call('APPEND', key, event)
-    if size % TRIM_EVERY == 0 then
-      trim(key, size / EVENT, time - keep)
+    local base = size % EVENT
+    local count = (size - base) / EVENT
+    if count % TRIM_EVERY == 0 then
+      trim(key, base, count, time - keep)
     end
     if floor(time / WEEK) ~= floor(newest_time / WEEK) then
       call('EXPIRE', key, expire)
+      if base == STAMP then
+        call('EXPIRE', ledger_of(key), expire)
+      end
     end
+    return count > SEAL_AT
   elseif time > newest_time - keep then
-    local at, found = find(key, call('STRLEN', key) / EVENT, event)
+    local size = call('STRLEN', key)
+    local at, found = find(key, size, event)
     if not found then
+      local base = size % EVENT
+      if at == 0 and base == STAMP then
+        return amend(key, LATE, event)
+      end
       local packed = call('GET', key)
-      call('SET', key, sub(packed, 1, at * EVENT) .. event .. sub(packed, at * EVENT + 1), 'KEEPTTL')
+      local place = base + at * EVENT
+      call('SET', key, sub(packed, 1, place) .. event .. sub(packed, place + 1), 'KEEPTTL')
+      return (size - base) / EVENT >= SEAL_AT
     end
   end
+  return false
 end
 
--- Change when `event` became known as fraud to the eight bytes `known`; nothing if the event is no longer there.
-local function mark(key, event, known)
-  local at, found = find(key, call('STRLEN', key) / EVENT, event)
+-- Change when an event became known as fraud. `change`, 32 bytes: its time and id, that moment, what that was before.
+-- Nothing if the event is no longer there. Whether a client should seal the entity.
+local function mark(key, change)
+  local size = call('STRLEN', key)
+  local at, found = find(key, size, change)
+  local base = size % EVENT
   if found then
-    call('SETRANGE', key, at * EVENT + 24, known)
+    call('SETRANGE', key, base + at * EVENT + 24, sub(change, 17, 24))
+  elseif at == 0 and base == STAMP then
+    return amend(key, MARKED, change)
   end
+  return false
 end

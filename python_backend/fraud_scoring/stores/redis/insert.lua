@@ -1,9 +1,13 @@
 -- A part of a batch on a cluster, second step: the events of the entities of one partition and column.
 --
 -- KEYS: an entity for each event. ARGV: the events (32 bytes each), keep, expire.
+-- Answers of which of KEYS, counted from 1, a client should seal the entity.
 
-local keep = tonumber(ARGV[2])
+local keep, full = tonumber(ARGV[2]), {}
 for i = 1, #KEYS do
   local event = sub(ARGV[1], (i - 1) * EVENT + 1, i * EVENT)
-  insert(KEYS[i], event, time_of(event), keep, ARGV[3])
+  if insert(KEYS[i], event, time_of(event), keep, ARGV[3]) then
+    full[#full + 1] = i
+  end
 end
+return full

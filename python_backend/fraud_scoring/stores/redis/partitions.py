@@ -53,16 +53,16 @@ def partition_of(keys: Int64) -> Int64:
 
 
 class KeyNames:
-    """Names of one kind of key: namespace{tag}kind: and the 64 bits, big-endian; each as Redis reads an argument."""
+    """Names of one kind of key: namespace{tag}kind:, the 64 bits, big-endian, and `behind`; each as Redis reads one."""
 
-    def __init__(self, namespace: str, kind: str) -> None:
+    def __init__(self, namespace: str, kind: str, behind: bytes = b"") -> None:
         start, end = f"{namespace}{{".encode(), f"}}{kind}:".encode()
-        name_bytes = len(start) + TAG_BYTES + len(end) + 8
+        name_bytes = len(start) + TAG_BYTES + len(end) + 8 + len(behind)
         head = b"$%d\r\n" % name_bytes
-        whole = head + start + bytes(TAG_BYTES) + end + bytes(8) + b"\r\n"
+        whole = head + start + bytes(TAG_BYTES) + end + bytes(8) + behind + b"\r\n"
         self._template = np.frombuffer(whole, np.uint8)
         self._tag_at = len(head) + len(start)
-        self._key_at = len(head) + name_bytes - 8
+        self._key_at = len(head) + name_bytes - 8 - len(behind)
         self._tags = np.frombuffer(b"".join(tags()), np.uint8).reshape(PARTITIONS, TAG_BYTES)
         self.size = len(whole)
         """Bytes of an argument."""

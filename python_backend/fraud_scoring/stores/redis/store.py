@@ -3,26 +3,28 @@
 Round trips, whatever the size of the batch: `read` and `recall` one; `record` one on a server, and two on a cluster,
 where a transaction and its entities lie on different servers: the records first, as pending, then the events. A call
 that ends between the two is completed by whoever asks for the transaction again. `label`: one more than `record`.
+Busy entities cost a few more now and then (busy.py).
 """
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import resources
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from fraud_scoring import wire
+from fraud_scoring import events as packed_events
+from fraud_scoring import ledger, wire
 from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema
 from fraud_scoring.stores.records import RETENTION_DAYS, Answers, Recorded
 from fraud_scoring.stores.redis.address import Address
+from fraud_scoring.stores.redis.busy import Busy, Place, amended, split
 from fraud_scoring.stores.redis.layout import (
     HEADER,
     LABEL,
@@ -35,8 +37,10 @@ from fraud_scoring.stores.redis.layout import (
 )
 from fraud_scoring.stores.redis.link import Reply
 from fraud_scoring.stores.redis.partitions import KeyNames, partition_of
+from fraud_scoring.stores.redis.script import KEPT, Script
 from fraud_scoring.stores.redis.servers import Piece, Servers
-from fraud_scoring.windows import EVENT_WIDTH, NEVER, TIME, History, Int64
+from fraud_scoring.summary import summarise
+from fraud_scoring.windows import EVENT_WIDTH, NEVER, TIME, Folding, History, Int64
 
 RECORD_EXPIRE_S: Final = (RETENTION_DAYS + 1) * 86_400
 SILENT_S: Final = 14 * 86_400
@@ -45,28 +49,7 @@ ROWS_A_SCRIPT: Final = 1024
 """More are recorded by several scripts: Redis answers nobody else while one runs."""
 _EVENT_BYTES: Final = 8 * EVENT_WIDTH
 
-
-class _Script:
-    """A Lua script: its parts in order, and the name that Redis gives it."""
-
-    def __init__(self, *parts: str) -> None:
-        folder = resources.files("fraud_scoring.stores.redis")
-        self.text = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
-        name = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-        self._head = b"$7\r\nEVALSHA\r\n$40\r\n%s\r\n" % name.encode()
-
-    def call(self, keys: int, names: bytes, *arguments: bytes) -> bytes:
-        """The command that runs it over `keys` keys, whose `names` are encoded."""
-        count = b"%d" % keys
-        return b"".join(
-            [
-                b"*%d\r\n" % (3 + keys + len(arguments)),
-                self._head,
-                b"$%d\r\n%b\r\n" % (len(count), count),
-                names,
-                *[b"$%d\r\n%b\r\n" % (len(one), one) for one in arguments],
-            ]
-        )
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,40 +65,68 @@ class RedisStore:
     """A window store at `address`; `now_us` is the clock that retention goes by."""
 
     def __init__(
-        self, address: Address, schema: Schema, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+        self,
+        address: Address,
+        schema: Schema,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        folding: Folding = KEPT,
     ) -> None:
         self._schema = schema
+        self._folding = folding
+        self._reach = [np.array(schema.reach_us[name], np.int64) for _, name in schema.entities]
         self._now_us = now_us
         self._replicas = address.replicas
         self._transactions = KeyNames(address.namespace, "t")
         self._entities = [(column, KeyNames(address.namespace, name)) for column, name in schema.entities]
         self._keep_us = [schema.keep_us[name] for _, name in schema.entities]
-        self._limits = [(b"%d" % keep_us, b"%d" % (keep_us // 1_000_000 + SILENT_S)) for keep_us in self._keep_us]
-        self._record = _Script("events", "transactions", "record")
-        self._reserve = _Script("transactions", "reserve")
-        self._insert = _Script("events", "insert")
-        self._label = _Script("events", "label")
-        scripts = (self._record, self._reserve, self._insert, self._label)
+        expire_s = [keep_us // 1_000_000 + SILENT_S for keep_us in self._keep_us]
+        self._limits = [
+            (b"%d" % keep_us, b"%d" % expire) for keep_us, expire in zip(self._keep_us, expire_s, strict=True)
+        ]
+        self._record = Script("ledger", "events", "transactions", "record", folding=folding)
+        self._reserve = Script("transactions", "reserve")
+        self._insert = Script("ledger", "events", "insert", folding=folding)
+        self._label = Script("ledger", "events", "label", folding=folding)
+        sealing = Script("seal")
+        scripts = (self._record, self._reserve, self._insert, self._label, sealing)
         self._servers = Servers(address, [script.text for script in scripts])
+        columns = zip(schema.entities, self._keep_us, expire_s, strict=True)
+        kinds = [(name, keep_us, expire) for (_, name), keep_us, expire in columns]
+        self._busy = Busy(self._servers, sealing, address.namespace, kinds, folding)
         self._unconfirmed: set[int] = set()
 
     def read(self, rows: Int64) -> list[History]:
         asked = []
         for column, names in self._entities:
             keys, segment = np.unique(rows[:, column], return_inverse=True)
-            asked.append((len(keys), segment.astype(np.int64, copy=False), self._groups(names, keys)))
+            asked.append((keys, segment.astype(np.int64, copy=False), self._groups(names, keys)))
         found = iter(self._fetch([group for _, _, groups in asked for group in groups], len(rows)))
+        values = [_scattered(len(keys), groups, found) for keys, _, groups in asked]
+        ledgers = self._busy.unfold([keys for keys, _, _ in asked], values)
         histories = []
-        for (count, segment, groups), keep_us in zip(asked, self._keep_us, strict=True):
-            packed = _scattered(count, groups, found)
-            offsets = np.zeros(count + 1, np.int64)
-            np.cumsum([0 if one is None else len(one) // _EVENT_BYTES for one in packed], out=offsets[1:])
+        for column, (keys, segment, _) in enumerate(asked):
+            packed = [b"" if one is None else one for one in values[column]]
+            offsets = np.zeros(len(keys) + 1, np.int64)
+            np.cumsum([len(one) // _EVENT_BYTES for one in packed], out=offsets[1:])
             # bytearray: the kernel is compiled for writable arrays only
-            joined = bytearray().join([one for one in packed if one is not None])
-            histories.append(
-                _trimmed(segment, offsets, np.frombuffer(joined, np.int64).reshape(-1, EVENT_WIDTH), keep_us)
-            )
+            joined = np.frombuffer(bytearray().join(packed), np.int64).reshape(-1, EVENT_WIDTH)
+            offsets, joined = _trimmed(offsets, joined, self._keep_us[column])
+            spans: tuple[Int64, ...] = ()
+            if ledgers[column]:
+                times = np.ascontiguousarray(rows[:, [self._schema.time_index, self._schema.id_index]])
+                of = (segment, times, offsets, joined, self._reach[column], self._folding)
+                spans = summarise(ledgers[column], *of)
+            histories.append(History(segment, offsets, joined, *spans))
         return histories
+
+    def kept(self, entity: str, key: int) -> Int64:
+        """All that is kept of one entity, as spans int64 [S, 6] in order: single events, and slots of a hot entity."""
+        column = [name for _, name in self._schema.entities].index(entity)
+        value, stored = self._busy.fetch(Place(column, key))
+        stamp, recent = split(value)
+        older = amended(stamp, stored, packed_events.newest(recent)[0] if recent else 0, self._folding)
+        newer = ledger.append(ledger.EMPTY, packed_events.unpack(recent), 0, NEVER)
+        return np.concatenate([ledger.spans(older), ledger.spans(newer)])
 
     def recall(self, transaction_ids: Int64) -> list[Recorded | None]:
         records = self._stored(transaction_ids)
@@ -144,7 +155,7 @@ class RedisStore:
         records = {i: record for i, record in zip(ids.tolist(), self._stored(ids), strict=True) if record is not None}
         told = {identifier: Header.of(record).label for identifier, record in records.items()}
         changed: dict[int, tuple[int, int]] = {}
-        marked: dict[int, int] = {}
+        marked: dict[int, tuple[int, int]] = {}
         for i, (identifier, is_fraud, known_at_us) in enumerate(labels.tolist()):
             if identifier not in told:
                 accepted[i] = wire.Accepted.UNKNOWN_TRANSACTION
@@ -154,7 +165,9 @@ class RedisStore:
                 accepted[i] = wire.Accepted.APPLIED
                 changed[identifier] = (known_at_us, is_fraud)
                 if is_fraud or told[identifier] == 1:
-                    marked[identifier] = known_at_us if is_fraud else NEVER
+                    before = Header.of(records[identifier])
+                    before_us = before.known_at_us if before.label == 1 else NEVER
+                    marked[identifier] = (known_at_us if is_fraud else NEVER, before_us)
                 told[identifier] = is_fraud
         if changed:
             self._apply_labels(records, changed, marked)
@@ -167,7 +180,7 @@ class RedisStore:
 
     def _record_at_once(self, rows: Int64, records: Bytes, events: Int64, sizes: list[bytes]) -> list[Recorded | None]:
         limits = [limit for pair in self._limits for limit in pair]
-        pieces, counts = [], []
+        pieces, parts = [], []
         for start in range(0, len(rows), ROWS_A_SCRIPT):
             part = slice(start, start + ROWS_A_SCRIPT)
             mine = rows[part]
@@ -177,10 +190,16 @@ class RedisStore:
             data = (records[part].tobytes(), events[part].tobytes())
             keys = len(mine) * len(names)
             pieces.append(Piece(0, self._record.call(keys, b"".join(names), count, *sizes, *data, *limits)))
-            counts.append(len(mine))
+            parts.append(mine)
         stood: list[Recorded | None] = []
-        for (reply,), count_ in zip(self._servers.ask(pieces, rows=len(rows), writes=True), counts, strict=True):
-            stood += _unpacked(reply, count_)
+        full: list[Place] = []
+        replies = self._servers.ask(pieces, rows=len(rows), writes=True)
+        for ((before, filled),), mine in zip(replies, parts, strict=True):
+            stood += _unpacked(before, len(mine))
+            for at in filled:
+                key, i = divmod(at - 1, len(mine))
+                full.append(Place(key - 1, int(mine[i, self._entities[key - 1][0]])))
+        self._seal(full)
         return stood
 
     def _record_in_steps(self, rows: Int64, records: Bytes, events: Int64, sizes: list[bytes]) -> list[Recorded | None]:
@@ -216,13 +235,15 @@ class RedisStore:
 
     def _insert_events(self, rows: Int64, events: Int64) -> None:
         """Add the events of `rows` to their entities; nothing where they are."""
-        pieces = []
-        for (column, names), limits in zip(self._entities, self._limits, strict=True):
+        pieces, places = [], []
+        for position, ((column, names), limits) in enumerate(zip(self._entities, self._limits, strict=True)):
             for group in self._groups(names, rows[:, column]):
                 data = events[group.members].tobytes()
                 pieces.append(Piece(group.partition, self._insert.call(len(group.members), group.names, data, *limits)))
-        self._servers.ask(pieces, rows=len(rows), writes=True)
+                places.append(_places(position, rows[group.members, column]))
+        replies = self._servers.ask(pieces, rows=len(rows), writes=True)
         self._unconfirmed.update(rows[:, self._schema.id_index].tolist())
+        self._seal([mine[at - 1] for mine, (reply,) in zip(places, replies, strict=True) for at in reply])
 
     def _settle(self, ids: Int64, records: Sequence[bytes | None]) -> None:
         """See to it that what is known is whole, and where it must be: a call may have ended before it was."""
@@ -261,26 +282,41 @@ class RedisStore:
         ]
 
     def _apply_labels(
-        self, records: dict[int, bytes], changed: dict[int, tuple[int, int]], marked: dict[int, int]
+        self, records: dict[int, bytes], changed: dict[int, tuple[int, int]], marked: dict[int, tuple[int, int]]
     ) -> None:
-        """Set the labels `changed` (id: known at, label) and mark the events (id: known as fraud at)."""
+        """Set the labels `changed` (id: known at, label) and mark the events (id: known as fraud at, before)."""
         ids = np.array(list(changed), np.int64)
         told = np.array([tuple(label) for label in changed.values()], LABEL)
         of_records = self._groups(self._transactions, ids)
-        of_windows: list[_Group] = []
-        events = np.empty((len(marked), 3), np.int64)
+        of_windows: list[tuple[_Group, list[Place]]] = []
+        events = np.empty((len(marked), 4), np.int64)
         if marked:
             rows = np.stack([row_of(records[i], self._schema.width) for i in marked])
             events[:, 0], events[:, 1] = rows[:, self._schema.time_index], rows[:, self._schema.id_index]
-            events[:, 2] = list(marked.values())
-            of_windows = [one for column, names in self._entities for one in self._groups(names, rows[:, column])]
+            events[:, 2:] = list(marked.values())
+            for position, (column, names) in enumerate(self._entities):
+                for group in self._groups(names, rows[:, column]):
+                    of_windows.append((group, _places(position, rows[group.members, column])))
         if self._servers.clustered:
-            pieces = [self._labelling([], [group], told, events) for group in of_windows]
-            self._servers.ask(pieces, rows=len(ids), writes=True)
+            pieces = [self._labelling([], [group], told, events) for group, _ in of_windows]
+            replies = self._servers.ask(pieces, rows=len(ids), writes=True)
+            full = [places[at - 1] for (_, places), (reply,) in zip(of_windows, replies, strict=True) for at in reply]
             pieces = [self._labelling([group], [], told, events) for group in of_records]
             self._servers.ask(pieces, rows=len(ids), writes=True)
         else:
-            self._servers.ask([self._labelling(of_records, of_windows, told, events)], rows=len(ids), writes=True)
+            piece = self._labelling(of_records, [group for group, _ in of_windows], told, events)
+            ((reply,),) = self._servers.ask([piece], rows=len(ids), writes=True)
+            every = [place for _, places in of_windows for place in places]
+            full = [every[at - 1] for at in reply]
+        self._seal(full)
+
+    def _seal(self, full: Sequence[Place]) -> None:
+        """Seal what a call has filled. The call took effect without: if this fails, the next event asks for it."""
+        if full:
+            try:
+                self._busy.seal(full)
+            except StoreUnavailable as failure:
+                _LOG.warning("busy entities in the window store could not be sealed: %s", failure)
 
     def _labelling(
         self, of_records: Sequence[_Group], of_windows: Sequence[_Group], told: npt.NDArray[np.void], events: Int64
@@ -311,6 +347,8 @@ class RedisStore:
         return [reply for (reply,) in self._servers.ask(pieces, rows=rows, writes=False)]
 
     def _groups(self, names: KeyNames, keys: Int64) -> list[_Group]:
+        if not len(keys):
+            return []
         partitions = partition_of(keys)
         if not self._servers.clustered:
             return [_Group(0, np.arange(len(keys)), names.arguments(keys, partitions))]
@@ -339,8 +377,8 @@ def _scattered(count: int, groups: Sequence[_Group], replies: Iterator[list[byte
     return values
 
 
-def _trimmed(segment: Int64, offsets: Int64, events: Int64, keep_us: int) -> History:
-    """A History without the events that are past their time: the server drops them some at a time."""
+def _trimmed(offsets: Int64, events: Int64, keep_us: int) -> tuple[Int64, Int64]:
+    """Both without the events that are past their time: the server drops them some at a time."""
     filled = np.flatnonzero(np.diff(offsets))
     if len(filled):
         oldest = events[offsets[1:][filled] - 1, TIME] - keep_us
@@ -348,8 +386,12 @@ def _trimmed(segment: Int64, offsets: Int64, events: Int64, keep_us: int) -> His
         if (events[first, TIME] <= oldest).any():
             kept = events[:, TIME] > np.repeat(oldest, np.diff(offsets)[filled])
             total = np.concatenate(([0], np.cumsum(kept)))
-            return History(segment, total[offsets], np.ascontiguousarray(events[kept]))
-    return History(segment, offsets, events)
+            return total[offsets], np.ascontiguousarray(events[kept])
+    return offsets, events
+
+
+def _places(position: int, keys: Int64) -> list[Place]:
+    return [Place(position, key) for key in keys.tolist()]
 
 
 def _unpacked(reply: Reply, count: int) -> list[Recorded | None]:
