@@ -165,6 +165,10 @@ def test_a_password_or_a_user_with_few_rights_is_enough_and_neither_is_shown(tmp
         limited.record(rows[:40], answers_for(rows[:40]))
         limited.record(rows[20:], answers_for(rows[20:]))
         assert limited.label(label(int(rows[0, 0]))).tolist() == [1]
+        busy = np.repeat(matrix(row(10**6, int(rows[-1, 1]), customer=10**6, terminal=10**6)), 600, axis=0)
+        busy[:, 0] += np.arange(600)
+        limited.record(busy)
+        assert len(limited.read(busy[:1])[1].events) < 100
         assert all(limited.recall(rows[:, 0]))
         for login in (f"scorer:wrong{quoted}@", f":{quoted}wrong@", "nobody:x@", ""):
             with pytest.raises(StoreUnavailable, match="user or password is wrong or missing") as refusal:
