@@ -32,6 +32,7 @@ STAMP: Final = struct.Struct("<8sII")
 CACHE_BYTES: Final = 64 << 20
 AT_ONCE: Final = 16
 """Ledgers of up to about 0.3 MB that one round trip moves."""
+_EVENT_BYTES: Final = events.EVENT.size
 _WIDTH: Final = 5
 _LATE: Final = 0
 _NO_STAMP: Final = b""
@@ -55,7 +56,7 @@ class Sealed(NamedTuple):
 
 def split(value: bytes) -> tuple[bytes, bytes]:
     """(stamp, packed events) of an entity's string; the stamp is empty where there is no ledger."""
-    size = len(value) % events.EVENT.size
+    size = len(value) % _EVENT_BYTES
     return value[:size], value[size:]
 
 
@@ -76,8 +77,8 @@ def amended(stamp: bytes, stored: bytes, newest_us: int, folding: Folding) -> Le
 def seal(value: bytes, stored: bytes, keep_us: int, folding: Folding) -> Sealed | None:
     """How the entity of these two strings is to be sealed; None if there is nothing to do."""
     stamp, recent = split(value)
-    newer = len(recent) // events.EVENT.size
-    cut = events.EVENT.size * (newer - folding.recent if newer > folding.seal_at else 0)
+    newer = len(recent) // _EVENT_BYTES
+    cut = _EVENT_BYTES * (newer - folding.recent if newer > folding.seal_at else 0)
     if not cut and (not stamp or not STAMP.unpack(stamp)[2]):
         return None
     newest_us, _ = events.newest(recent)
@@ -128,16 +129,15 @@ class Busy:
         ledgers: list[list[tuple[int, bytes]]] = [[] for _ in keys]
         unknown: list[tuple[Place, int]] = []
         for column, found in enumerate(values):
-            for u, value in enumerate(found):
-                if value is not None and len(value) % events.EVENT.size:
-                    place = Place(column, int(keys[column][u]))
-                    stamp, recent = split(value)
-                    held = self._held.get(place, stamp)
-                    if held is None:
-                        unknown.append((place, u))
-                    else:
-                        found[u] = recent
-                        ledgers[column].append((u, held))
+            for u, value in [(u, one) for u, one in enumerate(found) if one and len(one) % _EVENT_BYTES]:
+                place = Place(column, int(keys[column][u]))
+                stamp, recent = split(value)
+                held = self._held.get(place, stamp)
+                if held is None:
+                    unknown.append((place, u))
+                else:
+                    found[u] = recent
+                    ledgers[column].append((u, held))
         read = self._fetch([place for place, _ in unknown])
         for (place, u), (value, stored) in zip(unknown, read, strict=True):
             stamp, recent = split(value)
