@@ -6,13 +6,12 @@ import os
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from fraud_client import _protocol
-from fraud_client._coalescing import Coalescer, Options
+from fraud_client._coalescing import REQUESTS_IN_FLIGHT, Coalescer, Options
 from fraud_client._decision import Decision
 from fraud_client._errors import FraudClientError, InvalidRequest
 from fraud_client._fields import utc_now
@@ -21,8 +20,6 @@ from fraud_client._tokens import tokenizer_from
 from fraud_client._transaction import Transaction
 from fraud_client._transport import DEFAULT_URL, AsyncGrpcTransport, AsyncTransport
 from fraud_scoring.wire import SCORE_MODEL, Accepted
-
-REQUESTS_IN_FLIGHT: Final = 3
 
 
 class AsyncFraudClient:

@@ -11,13 +11,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from fraud_client._errors import DeadlineExceeded, FraudClientError, InvalidRequest, Unavailable
 from fraud_client._protocol import Rows, Scored
 from fraud_scoring import wire
+
+REQUESTS_IN_FLIGHT: Final = 3
 
 
 class Options(NamedTuple):

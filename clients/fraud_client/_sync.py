@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud_client import _protocol
+from fraud_client._coalescing import REQUESTS_IN_FLIGHT, Options
 from fraud_client._decision import Decision
-from fraud_client._errors import FraudClientError
+from fraud_client._errors import FraudClientError, InvalidRequest
 from fraud_client._fields import utc_now
 from fraud_client._protocol import DEFAULT_DEADLINE, LABEL_DEADLINE, READY_DEADLINE, Label, Rows, Scored
+from fraud_client._thread_coalescing import ThreadCoalescer
 from fraud_client._tokens import tokenizer_from
 from fraud_client._transaction import Transaction
 from fraud_client._transport import DEFAULT_URL, GrpcTransport, Transport
@@ -23,6 +25,9 @@ from fraud_scoring.wire import SCORE_MODEL, Accepted
 
 class FraudClient:
     """Scores transactions and sends labels; may be shared by threads.
+
+    Calls of `score` that threads make at the same time share requests, of which `in_flight` are out at most; the other
+    methods send requests of their own, at once.
 
     `token_key` (or the variable FRAUD_TOKEN_KEY) makes tokens of identifiers that are text. `deadline`, in seconds, is
     what a scoring request may take: the server answers from a fallback rather than be late, and the client gives up
@@ -36,13 +41,17 @@ class FraudClient:
         *,
         token_key: bytes | str | None = None,
         deadline: float = DEFAULT_DEADLINE,
+        in_flight: int = REQUESTS_IN_FLIGHT,
         transport: Transport | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
+        if in_flight < 1:
+            raise InvalidRequest("in_flight must be 1 or more")
         self._tokenizer = tokenizer_from(token_key, os.environ)
         self._deadline = _protocol.checked_deadline(deadline)
         self._transport = GrpcTransport(url) if transport is None else transport
         self._clock = clock
+        self._coalescer = ThreadCoalescer(self._send, in_flight)
 
     def __enter__(self) -> FraudClient:
         return self
@@ -73,7 +82,10 @@ class FraudClient:
         with_features: bool = False,
     ) -> Decision:
         """The decision on one transaction; a `dry_run` is neither recorded nor logged."""
-        return self.score_many([transaction], deadline=deadline, dry_run=dry_run, with_features=with_features)[0]
+        left = _protocol.checked_deadline(self._deadline if deadline is None else deadline)
+        row = _protocol.transaction_rows([transaction], self._tokenizer)
+        answer = self._coalescer.score(row, Options(left, dry_run, with_features))
+        return _protocol.decisions([transaction], answer)[0]
 
     def score_many(
         self,
@@ -108,7 +120,10 @@ class FraudClient:
         Keys go out as they are: they must be tokens or surrogate keys, and are not checked for card numbers.
         """
         left = self._deadline if deadline is None else deadline
-        call = _protocol.score_call(rows, left, dry_run=dry_run, with_features=with_features)
+        return self._send(rows, left, Options(left, dry_run, with_features))
+
+    def _send(self, rows: Rows, left: float, options: Options) -> Scored:
+        call = _protocol.score_call(rows, left, dry_run=options.dry_run, with_features=options.with_features)
         return _protocol.scored(call, self._transport.infer(call))
 
     def label(self, transaction_id: int, is_fraud: bool, known_at: datetime | None = None) -> Accepted:
