@@ -99,7 +99,14 @@ class TestDraining:
             parts = server.parts()
             with server.slow_store():
                 asked = [pool.submit(client.score_rows, one, with_features=True) for one in rows]
-                until(lambda: server.waiting_requests() >= 20)
+                counts: list[float] = []
+
+                def all_have_arrived() -> bool:
+                    """Those that the first batch did not take wait, and no more come."""
+                    counts.append(server.waiting_requests())
+                    return counts[-1] >= 20 and len(counts) > 20 and len(set(counts[-20:])) == 1
+
+                until(all_have_arrived)
                 server.send(signal.SIGTERM)
                 server.said.wait_for("draining", within=5)
                 until(lambda: not client.ready())

@@ -60,7 +60,7 @@ def test_the_cpu_of_a_child_that_ended_is_its_parents(start: Start) -> None:
     parent = start(PARENT, "0.3")
     said_done(parent)
     used = tree_usage(parent.pid)
-    assert used.cpu_seconds >= 0.3
+    assert used.cpu_seconds > 0.25  # the kernel counts in ticks of 10 ms, user and system apart
     assert used.rss_bytes > 1_000_000
 
 
