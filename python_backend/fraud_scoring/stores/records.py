@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from fraud_scoring import events, ledger, wire
 from fraud_scoring.features import Float32
@@ -69,7 +70,7 @@ class Transaction(Protocol):
     def delete(self, table: str, key: bytes) -> None: ...
 
     def get_many(self, table: str, keys: list[bytes]) -> Mapping[bytes, bytes]:
-        """The values of those keys that are there; of a reading transaction until it ends."""
+        """The values of those keys that are there."""
 
     def put_many(self, table: str, items: list[tuple[bytes, bytes]]) -> None: ...
 
@@ -127,7 +128,7 @@ class PackedStore:
             found = tables.get_many("transactions", keys)
             if not found:
                 return [None] * len(keys)
-            return [_unpack_record(bytes(found[key])) if key in found else None for key in keys]
+            return [_unpack_record(found[key]) if key in found else None for key in keys]
 
     def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
         packed_answers = [b""] * len(rows) if answers is None else _pack_answers(answers)
@@ -296,19 +297,14 @@ def _store(tables: Transaction, key: bytes, past: Past) -> None:
         tables.delete("events", key + _LEDGER)
 
 
-def _pack_answers(answers: Answers) -> list[bytes]:
-    """Each row's score, verdict and features, little-endian, one after the other."""
-    n = len(answers.score)
-    parts = (answers.score.reshape(n, 1), answers.verdict, answers.features)
-    block = np.concatenate([np.ascontiguousarray(part).view(np.uint8) for part in parts], axis=1)
-    size, joined = block.shape[1], block.tobytes()
-    return [joined[i * size : (i + 1) * size] for i in range(n)]
+def answer_bytes(answers: Answers) -> list[npt.NDArray[np.uint8]]:
+    """Score, verdict and features of each row as bytes [N, …]: what stands in a record, one after the other."""
+    parts = (answers.score.reshape(len(answers.score), 1), answers.verdict, answers.features)
+    return [np.ascontiguousarray(part).view(np.uint8) for part in parts]
 
 
-def _unpack_record(value: bytes) -> Recorded:
-    _, columns, _ = _HEADER.unpack_from(value)
-    row = np.frombuffer(value, np.int64, columns, _HEADER.size)
-    answer = value[_HEADER.size + 8 * columns :]
+def as_recorded(row: Int64, answer: bytes) -> Recorded:
+    """A record's row and the `answer_bytes` behind it; b"" for history that was never answered here."""
     if not answer:
         return Recorded(row, None)
     return Recorded(
@@ -319,3 +315,17 @@ def _unpack_record(value: bytes) -> Recorded:
             features=np.frombuffer(answer, np.float32, -1, _VERDICT_BYTES)[None, :],
         ),
     )
+
+
+def _pack_answers(answers: Answers) -> list[bytes]:
+    """Each row's score, verdict and features, little-endian, one after the other."""
+    block = np.concatenate(answer_bytes(answers), axis=1)
+    n = len(block)
+    size, joined = block.shape[1], block.tobytes()
+    return [joined[i * size : (i + 1) * size] for i in range(n)]
+
+
+def _unpack_record(value: bytes) -> Recorded:
+    _, columns, _ = _HEADER.unpack_from(value)
+    row = np.frombuffer(value, np.int64, columns, _HEADER.size)
+    return as_recorded(row, value[_HEADER.size + 8 * columns :])

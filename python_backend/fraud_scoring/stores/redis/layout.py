@@ -13,8 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from fraud_scoring import wire
-from fraud_scoring.stores.records import Answers, Recorded
+from fraud_scoring.stores.records import Answers, Recorded, answer_bytes, as_recorded
 from fraud_scoring.windows import EVENT_WIDTH, NEVER, Int64
 
 UNLABELLED: Final = -1
@@ -25,8 +24,6 @@ LABEL: Final = np.dtype([("known", "<i8"), ("label", "i1")])
 _HEADER_FIELDS: Final = np.dtype(
     [("known", "<i8"), ("label", "i1"), ("pending", "u1"), ("columns", "<u2"), ("day", "<i4")]
 )
-_VERDICT_AT: Final = 4
-_FEATURES_AT: Final = 4 * (1 + wire.VERDICT_WIDTH)
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -54,8 +51,7 @@ def pack_records(rows: Int64, answers: Answers | None, day: int, *, pending: boo
     head["label"], head["pending"], head["columns"], head["day"] = UNLABELLED, pending, rows.shape[1], day
     parts = [head.view(np.uint8).reshape(n, HEADER.size), np.ascontiguousarray(rows).view(np.uint8)]
     if answers is not None:
-        numbers = (answers.score.reshape(len(answers.score), 1), answers.verdict, answers.features)
-        parts += [np.ascontiguousarray(part).view(np.uint8) for part in numbers]
+        parts += answer_bytes(answers)
     return np.concatenate(parts, axis=1)
 
 
@@ -67,18 +63,7 @@ def row_of(record: bytes, columns: int) -> Int64:
 def unpack_record(record: bytes) -> Recorded:
     """A record as the store's callers know it."""
     columns = Header.of(record).columns
-    row = row_of(record, columns)
-    answer = record[HEADER.size + 8 * columns :]
-    if not answer:
-        return Recorded(row, None)
-    return Recorded(
-        row,
-        Answers(
-            score=np.frombuffer(answer, np.float32, 1),
-            verdict=np.frombuffer(answer, np.int32, wire.VERDICT_WIDTH, _VERDICT_AT)[None, :],
-            features=np.frombuffer(answer, np.float32, -1, _FEATURES_AT)[None, :],
-        ),
-    )
+    return as_recorded(row_of(record, columns), record[HEADER.size + 8 * columns :])
 
 
 def pack_events(time: Int64, identifier: Int64, amount: Int64) -> Int64:
