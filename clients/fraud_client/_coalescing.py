@@ -86,9 +86,8 @@ class Coalescer:
         return [waiting for waiting in batch if not waiting.answer.done()]
 
     async def _deliver(self, batch: list[_Waiting], options: Options) -> None:
-        left = min(waiting.expires for waiting in batch) - asyncio.get_running_loop().time()
-        # A call that has waited long does not take its neighbours' time away: they get half of theirs at least.
-        left = max(left, options.deadline / 2)
+        earliest = min(waiting.expires for waiting in batch)
+        left = seconds_left(earliest, asyncio.get_running_loop().time(), options.deadline)
         try:
             answer = await self._send(np.concatenate([waiting.row for waiting in batch]), left, options)
         except InvalidRequest as error:
@@ -103,8 +102,7 @@ class Coalescer:
             return
         for i, waiting in enumerate(batch):
             if not waiting.answer.done():
-                features = None if answer.features is None else answer.features[i : i + 1]
-                waiting.answer.set_result(Scored(answer.score[i : i + 1], answer.verdict[i : i + 1], features))
+                waiting.answer.set_result(part(answer, i))
 
     def _returned(self, batch: list[_Waiting], task: asyncio.Task[None]) -> None:
         self._out.discard(task)
@@ -112,6 +110,22 @@ class Coalescer:
         error = None if task.cancelled() else task.exception()
         _fail(batch, error or Unavailable("the client was closed before the answer came"))
         self._dispatch()
+
+
+def part(answer: Scored, i: int) -> Scored:
+    """The answer to row `i` of a joined request."""
+    features = None if answer.features is None else answer.features[i : i + 1]
+    return Scored(answer.score[i : i + 1], answer.verdict[i : i + 1], features)
+
+
+def expired(deadline: float) -> DeadlineExceeded:
+    """What a call gets whose time of so many seconds passed while it waited."""
+    return DeadlineExceeded(f"no answer within {deadline * 1e3:g} ms; send it again, or allow more")
+
+
+def seconds_left(earliest: float, now: float, deadline: float) -> float:
+    """For a joined request: what its most urgent call has, and half of what the others were given at least."""
+    return max(earliest - now, deadline / 2)
 
 
 def _fail(batch: list[_Waiting], error: BaseException) -> None:
@@ -122,4 +136,4 @@ def _fail(batch: list[_Waiting], error: BaseException) -> None:
 
 
 def _expire(waiting: _Waiting, deadline: float) -> None:
-    _fail([waiting], DeadlineExceeded(f"no answer within {deadline * 1e3:g} ms; send it again, or allow more"))
+    _fail([waiting], expired(deadline))

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fraud_client._coalescing import Options
-from fraud_client._errors import DeadlineExceeded, FraudClientError, InvalidRequest, Unavailable
+from fraud_client._coalescing import Options, expired, part, seconds_left
+from fraud_client._errors import FraudClientError, InvalidRequest, Unavailable
 from fraud_client._protocol import Rows, Scored
 from fraud_scoring import wire
 
@@ -66,7 +66,7 @@ class ThreadCoalescer:
         with self._lock:
             leads = mine.leads
             if leads is None and mine.answer is None:
-                mine.finish(_expired(options))
+                mine.finish(expired(options.deadline))
         if leads is not None:
             self._lead(leads, options, options.deadline if at_once else _left(leads, options))
         if isinstance(mine.answer, Scored):
@@ -105,22 +105,16 @@ class ThreadCoalescer:
                 batch[0].finish(error)
                 return
             half = len(batch) // 2  # nothing was recorded: halve until the refused row is alone
-            for part in (batch[:half], batch[half:]):
-                self._deliver(part, options, _left(part, options))
+            for some in (batch[:half], batch[half:]):
+                self._deliver(some, options, _left(some, options))
             return
         except FraudClientError as error:
             for call in batch:
                 call.finish(type(error)(*error.args))
             return
         for i, call in enumerate(batch):
-            features = None if answer.features is None else answer.features[i : i + 1]
-            call.finish(Scored(answer.score[i : i + 1], answer.verdict[i : i + 1], features))
+            call.finish(part(answer, i))
 
 
 def _left(batch: list[_Call], options: Options) -> float:
-    """Seconds for a request. A call that has waited long takes no more than half of its neighbours' time away."""
-    return max(min(call.expires for call in batch) - time.monotonic(), options.deadline / 2)
-
-
-def _expired(options: Options) -> DeadlineExceeded:
-    return DeadlineExceeded(f"no answer within {options.deadline * 1e3:g} ms; send it again, or allow more")
+    return seconds_left(min(call.expires for call in batch), time.monotonic(), options.deadline)
