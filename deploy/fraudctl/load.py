@@ -28,6 +28,12 @@ load.add_command(report)
 load.add_command(compare)
 
 _scenario_argument = click.argument("scenario")
+_metrics_option = click.option(
+    "--metrics-url", help="Triton's metrics page.  [default: found on this machine, else port 8002]"
+)
+_remote_option = click.option(
+    "--allow-remote", is_flag=True, help="The server is on another machine, and ours to load."
+)
 _out_option = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -44,8 +50,8 @@ _seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="O
 @load.command()
 @_scenario_argument
 @url_option
-@click.option("--metrics-url", help="Triton's metrics page.  [default: found on this machine, else port 8002]")
-@click.option("--allow-remote", is_flag=True, help="The server is on another machine, and ours to load.")
+@_metrics_option
+@_remote_option
 @click.option(
     "--runner",
     type=click.Choice(["asyncio", "locust"]),
@@ -99,8 +105,8 @@ def run(
 @load.command(name="perf-analyzer")
 @_scenario_argument
 @url_option
-@click.option("--metrics-url", help="Triton's metrics page.  [default: found on this machine, else port 8002]")
-@click.option("--allow-remote", is_flag=True, help="The server is on another machine, and ours to load.")
+@_metrics_option
+@_remote_option
 @click.option(
     "--mode",
     type=click.Choice(["request-rate", "custom-interval", "concurrency"]),

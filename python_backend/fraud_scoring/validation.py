@@ -39,14 +39,17 @@ class RowRules:
 
     def broken(self, rows: Int64, now_us: int) -> npt.NDArray[np.bool_]:
         """Which of `rows` int64 [N, C] break a range: bool [N]. `now_us` is the clock that limits event times."""
-        self._maximum[self._schema.time_index] = now_us + MAX_AHEAD_US
+        self._limit_times(now_us)
         outside: npt.NDArray[np.bool_] = ((rows < self._minimum) | (rows > self._maximum)).any(axis=1)
         return outside
 
     def any_broken(self, rows: Int64, now_us: int) -> bool:
         """Whether any of `rows` breaks a range: the question that is asked of every batch."""
-        self._maximum[self._schema.time_index] = now_us + MAX_AHEAD_US
+        self._limit_times(now_us)
         return bool((rows < self._minimum).any() or (rows > self._maximum).any())
+
+    def _limit_times(self, now_us: int) -> None:
+        self._maximum[self._schema.time_index] = now_us + MAX_AHEAD_US
 
     def explain(self, rows: Int64, now_us: int) -> InvalidInput:
         """The error for the first broken row of one request."""
