@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from fraud_release.assembly import remove_caches, verify_release
 from fraud_scoring.errors import InvalidDefinition
-from fraud_scoring.releases import Routes, pinned_schema
+from fraud_scoring.releases import pinned_schema
+from fraud_scoring.routes import Routes
 from fraud_scoring.settings import STORE_VARIABLE, Settings
 from fraud_scoring.stores import open_store
 from fraud_server.errors import CannotServe

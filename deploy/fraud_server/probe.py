@@ -9,7 +9,8 @@ import numpy as np
 
 from fraud_client import DeadlineExceeded, FraudClient, FraudClientError
 from fraud_scoring.errors import FraudError, ReleaseUnavailable
-from fraud_scoring.releases import GOLDEN_FILE, Routes, ensemble_name, release_name
+from fraud_scoring.releases import GOLDEN_FILE, ensemble_name, release_name
+from fraud_scoring.routes import Routes
 
 
 class NotReady(FraudError):

@@ -41,7 +41,8 @@ def demo(repository: Path, home: Path, transactions: int, callers: int, as_json:
     from fraud_load.rehearsal import rehearse
     from fraud_load.stream import label_rows
     from fraud_release.splits import SplitDays, split_by_time
-    from fraud_scoring.releases import Routes, pinned_schema, release_name
+    from fraud_scoring.releases import pinned_schema, release_name
+    from fraud_scoring.routes import Routes
     from fraud_scoring.stores import open_store
 
     began = time.monotonic()
@@ -77,7 +78,8 @@ def prepare_release(repository: Path, home: Path) -> Transactions:
     from fraud_data import read_transactions, simulate, write_transactions
     from fraud_release.train import Plan, train
     from fraud_scoring.errors import ReleaseUnavailable
-    from fraud_scoring.releases import Routes, existing, release_number
+    from fraud_scoring.releases import existing, release_number
+    from fraud_scoring.routes import Routes
     from fraud_scoring.schema import default_schema
 
     path, schema = home / "data" / "transactions.parquet", default_schema()

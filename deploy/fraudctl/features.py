@@ -109,7 +109,7 @@ def verify(
     from fraud_data import read_transactions
     from fraud_load.verify import verify as run
     from fraud_scoring.pipeline import Pipeline
-    from fraud_scoring.releases import Routes
+    from fraud_scoring.routes import Routes
 
     pipeline = Pipeline.load(repository, Routes.read(repository).production)
     with progress("verify") as report, FraudClient(url) as client:

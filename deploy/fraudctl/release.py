@@ -62,7 +62,8 @@ def train(path: Path, repository: Path, schema: Path | None, as_json: bool, **op
     from fraud_release.splits import SplitDays
     from fraud_release.train import Plan
     from fraud_release.train import train as run
-    from fraud_scoring.releases import ROUTES_FILE, Routes, release_number
+    from fraud_scoring.releases import release_number
+    from fraud_scoring.routes import ROUTES_FILE, Routes
     from fraud_scoring.schema import default_schema, load_schema
 
     chosen = default_schema() if schema is None else load_schema(schema)
@@ -116,7 +117,8 @@ def list_releases(repository: Path, as_json: bool) -> None:
     """The releases in the repository, with their quality, and which takes the traffic."""
     from fraud_release.assembly import verify_release
     from fraud_scoring.errors import ReleaseUnavailable
-    from fraud_scoring.releases import Routes, existing, release_name
+    from fraud_scoring.releases import existing, release_name
+    from fraud_scoring.routes import Routes
 
     try:
         production = release_name(Routes.read(repository).production)

@@ -27,7 +27,8 @@ from fraud_data.labels import DEFAULT_LABEL_DAYS
 from fraud_load.perf_analyzer import PerfAnalyzerMissing, find_perf_analyzer
 from fraud_load.preload import preload
 from fraud_scoring.errors import FraudError, InvalidDefinition
-from fraud_scoring.releases import Routes, ensemble_name, pinned_schema
+from fraud_scoring.releases import ensemble_name, pinned_schema
+from fraud_scoring.routes import Routes
 from fraud_scoring.schema import Schema, default_schema
 from fraud_scoring.stores import open_store
 

@@ -19,7 +19,8 @@ from fraud_scoring.errors import FraudError
 from fraud_scoring.features import replay
 from fraud_scoring.front_door import FrontDoor, Reply, Request
 from fraud_scoring.pipeline import Pipeline
-from fraud_scoring.releases import Routes, decision_rule
+from fraud_scoring.releases import decision_rule
+from fraud_scoring.routes import Routes
 from fraud_scoring.scorecard import Scorecard
 from fraud_scoring.settings import LogSettings, Settings
 from fraud_scoring.stores import Answers, open_store

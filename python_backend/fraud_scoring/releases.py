@@ -1,4 +1,4 @@
-"""Releases by name: where the parts of release 7 lie in the served repository, and which release takes the traffic.
+"""Releases by name: where the parts of release 7 lie in the served repository.
 
 fraud_r0007            ensemble   manifest.json, golden.npz; this folder appears last: with it the release exists
 fraud_features_r0007   python     1/schema.json
@@ -8,15 +8,12 @@ fraud_decision_r0007   python     1/decision.json
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fraud_scoring.decision import DecisionRule
-from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
+from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.schema import Schema, load_schema
 
 PARTS: Final = ("features", "model", "decision")
@@ -25,7 +22,6 @@ MODEL_FILE: Final = "model.onnx"
 DECISION_FILE: Final = "decision.json"
 MANIFEST_FILE: Final = "manifest.json"
 GOLDEN_FILE: Final = "golden.npz"
-ROUTES_FILE: Final = "routes.json"
 _ENSEMBLE: Final = re.compile(r"fraud_r(\d{4,})")
 
 
@@ -69,36 +65,3 @@ def decision_rule(repository: Path, number: int) -> DecisionRule:
     """The decision parameters of a release."""
     path = repository / part_name("decision", number) / "1" / DECISION_FILE
     return DecisionRule.from_json(path.read_text(encoding="utf-8"))
-
-
-@dataclass(frozen=True)
-class Routes:
-    """Which release takes the traffic."""
-
-    production: int
-
-    @classmethod
-    def read(cls, repository: Path) -> Routes:
-        """The route table of `repository`; ReleaseUnavailable if there is none that can be used."""
-        try:
-            document = json.loads((repository / ROUTES_FILE).read_text(encoding="utf-8"))
-            number = release_number(document["production"])
-        except FileNotFoundError:
-            raise ReleaseUnavailable(
-                f"no route table ({ROUTES_FILE}); train a release with: fraudctl release train --data FILE"
-            ) from None
-        except (ValueError, KeyError, TypeError):
-            raise InvalidDefinition(f'{ROUTES_FILE} is broken; write {{"production": "r0001"}}') from None
-        if number not in existing(repository):
-            known = ", ".join(map(release_name, existing(repository))) or "none"
-            raise ReleaseUnavailable(
-                f"{ROUTES_FILE} names release {release_name(number)}, which is not in the repository; there is: {known}"
-            )
-        return cls(number)
-
-    def write(self, repository: Path) -> None:
-        """Replace the route table in one step."""
-        document = json.dumps({"production": release_name(self.production)}) + "\n"
-        staged = repository / f".{ROUTES_FILE}.{os.getpid()}"
-        staged.write_text(document, encoding="utf-8")
-        staged.replace(repository / ROUTES_FILE)

@@ -19,7 +19,8 @@ import pytest
 from fraud_client import Accepted, FraudClient, FraudClientError, Scored, Unavailable
 from fraud_scoring.decision_log import Decisions, read
 from fraud_scoring.pipeline import Pipeline
-from fraud_scoring.releases import DECISION_FILE, GOLDEN_FILE, MANIFEST_FILE, ROUTES_FILE, ensemble_name, part_name
+from fraud_scoring.releases import DECISION_FILE, GOLDEN_FILE, MANIFEST_FILE, ensemble_name, part_name
+from fraud_scoring.routes import ROUTES_FILE
 from fraud_scoring.stores import open_store
 from support.release import empty_repository
 from support.server import STUBS, Server, fraudctl, free_ports, json_of, regions_of, until

@@ -9,7 +9,7 @@ from typing import Final
 from fraud_data import SimulatorSettings, Transactions, simulate
 from fraud_release.splits import SplitDays
 from fraud_release.train import Plan, train
-from fraud_scoring.releases import Routes
+from fraud_scoring.routes import Routes
 from fraud_scoring.schema import default_schema
 
 MODEL_REPOSITORY: Final = Path(__file__).parents[2] / "model_repository"

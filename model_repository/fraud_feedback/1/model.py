@@ -5,7 +5,8 @@ import numpy as np
 from fraud_scoring import triton_io, wire
 from fraud_scoring.decision_log import Context, Labels, open_writer
 from fraud_scoring.errors import FraudError
-from fraud_scoring.releases import Routes, pinned_schema
+from fraud_scoring.releases import pinned_schema
+from fraud_scoring.routes import Routes
 from fraud_scoring.settings import Settings
 from fraud_scoring.stores import open_store
 from fraud_scoring.validation import check_labels

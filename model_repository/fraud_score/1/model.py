@@ -5,7 +5,8 @@ from functools import partial
 from fraud_scoring import triton_io
 from fraud_scoring.decision_log import Context, open_writer
 from fraud_scoring.front_door import FrontDoor
-from fraud_scoring.releases import Routes, decision_rule, pinned_schema
+from fraud_scoring.releases import decision_rule, pinned_schema
+from fraud_scoring.routes import Routes
 from fraud_scoring.scorecard import Scorecard
 from fraud_scoring.settings import Settings
 from fraud_scoring.stores import open_store

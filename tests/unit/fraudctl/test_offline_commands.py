@@ -12,7 +12,7 @@ import polars as pl
 from fraud_data import read_transactions
 from fraud_data.labels import fraud_known_at
 from fraud_scoring.features import replay
-from fraud_scoring.releases import Routes
+from fraud_scoring.routes import Routes
 from fraud_scoring.stores import open_store
 from support.rows import DEFAULT_SCHEMA
 
@@ -80,7 +80,7 @@ def test_train_writes_a_release_and_the_first_one_takes_the_traffic(
     second = fraudctl(*arguments, "--review-cost", 2.5, "--json")
     assert second.json["release"] == "r0002"
     assert second.json["plan"]["costs"]["review_minor"] == 250
-    assert Routes.read(repository) == Routes(1)
+    assert Routes.read(repository) == Routes(1, epoch=1)
 
 
 def test_train_ends_with_a_table_to_read(fraudctl, transactions: Path, repository: Path) -> None:
