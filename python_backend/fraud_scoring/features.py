@@ -6,20 +6,17 @@ the same bits, in a batch or alone, offline or online.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from fraud_scoring.schema import MICROSECONDS_PER_DAY, Feature, Schema
-from fraud_scoring.windows import EVENT_WIDTH, FOLDING, NEVER, Aggregates, Folding, History, Int64, aggregate
+from fraud_scoring.formulas import of_rows, of_windows
+from fraud_scoring.schema import ROW_KINDS, WINDOW_KINDS, Feature, Schema
+from fraud_scoring.windows import EVENT_WIDTH, FOLDING, NEVER, Folding, History, Int64, aggregate
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-
-_HOUR_US = MICROSECONDS_PER_DAY // 24
-_MONDAY_OFFSET = 3
-"""1970-01-01 was a Thursday: (days since then + 3) mod 7 counts from Monday = 0."""
 
 
 class FeatureSet:
@@ -34,7 +31,20 @@ class FeatureSet:
         ]
         self._delay = [np.array([delay for delay, _ in windows], np.int64) for windows in self._windows]
         self._length = [np.array([length for _, length in windows], np.int64) for windows in self._windows]
-        self._entity_position = {name: i for i, (_, name) in enumerate(schema.entities)}
+        self._row_plan = _plan(
+            (position, ROW_KINDS.index(feature.of), *self._row_terms(feature))
+            for position, feature in enumerate(schema.features)
+            if not feature.entity
+        )
+        minor_units = schema.columns[schema.amount_index].minor_units
+        self._window_plans = [
+            _plan(
+                (position, WINDOW_KINDS.index(f.of), windows.index((f.delay_us, f.window_us)), minor_units)
+                for position, f in enumerate(schema.features)
+                if f.entity == name
+            )
+            for (_, name), windows in zip(schema.entities, self._windows, strict=True)
+        ]
 
     def compute(
         self,
@@ -56,52 +66,26 @@ class FeatureSet:
         events[:, 1] = rows[:, schema.id_index]
         events[:, 2] = rows[:, schema.amount_index]
         events[:, 3] = NEVER if fraud_known_at is None else fraud_known_at
-        aggregates = [
-            aggregate(events, group, history, delay, length, self._folding) if len(delay) else None
-            for history, delay, length in zip(histories, self._delay, self._length, strict=True)
-        ]
         out = np.empty((n, len(schema.features)), np.float32)
-        for position, feature in enumerate(schema.features):
-            if feature.entity:
-                entity = self._entity_position[feature.entity]
-                window = self._windows[entity].index((feature.delay_us, feature.window_us))
-                found = aggregates[entity]
-                assert found is not None, "an entity with a feature has windows"
-                out[:, position] = self._of_window(feature, rows, found, window)
-            else:
-                out[:, position] = self._of_row(feature, rows)
+        of_rows(rows, schema.time_index, self._row_plan, out)
+        for history, delay, length, plan in zip(histories, self._delay, self._length, self._window_plans, strict=True):
+            if len(plan):
+                found = aggregate(events, group, history, delay, length, self._folding)
+                of_windows(events, *found, plan, out)
         return out
 
     def of_rows(self, rows: Int64) -> Float32:
         """The features that need no history, FP32 [N, F]; 0 in the columns of those that do."""
         out = np.zeros((len(rows), len(self.schema.features)), np.float32)
-        for position, feature in enumerate(self.schema.features):
-            if not feature.entity:
-                out[:, position] = self._of_row(feature, rows)
+        of_rows(rows, self.schema.time_index, self._row_plan, out)
         return out
 
-    def _of_row(self, feature: Feature, rows: Int64) -> Float64 | Int64 | npt.NDArray[np.bool_]:
-        times: Int64 = rows[:, self.schema.time_index]
-        if feature.of == "weekend":
-            return (times // MICROSECONDS_PER_DAY + _MONDAY_OFFSET) % 7 >= 5
-        if feature.of == "night":
-            return times % MICROSECONDS_PER_DAY // _HOUR_US <= feature.until_hour
-        column = self.schema.index(feature.column)
-        value: Float64 = rows[:, column] / self.schema.columns[column].minor_units
-        return value
-
-    def _of_window(self, feature: Feature, rows: Int64, found: Aggregates, window: int) -> Float64 | Int64:
-        count, amount = found.events[:, window], found.amount[:, window]
-        minor_units = self.schema.columns[self.schema.amount_index].minor_units
-        if feature.of == "count":
-            return count
-        if feature.of == "sum":
-            return amount / minor_units
-        if feature.of == "mean":
-            return _share(amount, count * minor_units)
-        if feature.of == "ratio":
-            return _share(rows[:, self.schema.amount_index] * count, amount)
-        return _share(found.fraud[:, window], count)
+    def _row_terms(self, feature: Feature) -> tuple[int, int]:
+        """What the formula of a row's feature takes: a column and its minor units, or the night's last hour."""
+        if feature.of == "value":
+            column = self.schema.index(feature.column)
+            return column, self.schema.columns[column].minor_units
+        return feature.until_hour, 0
 
 
 def replay(schema: Schema, rows: Int64, fraud_known_at: Int64 | None = None, folding: Folding = FOLDING) -> Float32:
@@ -114,8 +98,6 @@ def replay(schema: Schema, rows: Int64, fraud_known_at: Int64 | None = None, fol
     return FeatureSet(schema, folding).compute(rows, histories, fraud_known_at=fraud_known_at)
 
 
-def _share(numerator: Int64, denominator: Int64) -> Float64:
-    """numerator / denominator, 0 where the denominator is 0."""
-    out = np.zeros(len(numerator), np.float64)
-    np.divide(numerator, denominator, out=out, where=denominator != 0)
-    return out
+def _plan(lines: Iterable[tuple[int, int, int, int]]) -> Int64:
+    """Lines of a plan as the kernels take them: int64 [P, 4], output column, kind, and two terms of its formula."""
+    return np.array(list(lines), np.int64).reshape(-1, 4)

@@ -79,11 +79,10 @@ def aggregate(
     `events` int64 [N, 4] are the rows themselves, `group` int64 [N] the request that each came in; `delay_us` and
     `length_us` int64 [K] the windows. Fraud counts if it was known at t, the row's own time.
     """
-    if len(events) == 1:
-        order = np.zeros(1, np.int64)
-    else:
-        order = np.lexsort((events[:, ID], events[:, TIME], group, history.segment))
     segment, offsets, stored, span_offsets, spans = history
+    order, in_order = _by_entity(events, group, segment, len(offsets) - 1)
+    if not in_order:
+        order = np.lexsort((events[:, ID], events[:, TIME], group, segment))
     past = _past(offsets, stored, span_offsets, spans)
     return Aggregates(
         *_aggregate(events, order, group, segment, *past, delay_us, length_us, folding.exact, folding.slot_us)
@@ -93,6 +92,30 @@ def aggregate(
 def jit(function: Any) -> Any:
     """Compiled once per machine; integer division as in NumPy."""
     return numba.njit(cache=True, error_model="numpy")(function)
+
+
+@jit
+def _by_entity(events: Int64, group: Int64, segment: Int64, entities: int) -> Any:
+    """(rows by entity, and as they came within one; whether that is the order of group, time and id already)."""
+    place = np.zeros(entities + 1, np.int64)
+    for i in range(len(segment)):
+        place[segment[i] + 1] += 1
+    for entity in range(entities):
+        place[entity + 1] += place[entity]
+    order = np.empty(len(segment), np.int64)
+    last = np.full(entities, -1, np.int64)
+    in_order = True
+    for i in range(len(segment)):
+        entity = segment[i]
+        order[place[entity]] = i
+        place[entity] += 1
+        j = last[entity]
+        last[entity] = i
+        if j >= 0 and group[j] == group[i]:
+            in_order &= events[j, 0] < events[i, 0] or (events[j, 0] == events[i, 0] and events[j, 1] <= events[i, 1])
+        elif j >= 0:
+            in_order &= group[j] < group[i]
+    return order, in_order
 
 
 @jit
