@@ -18,6 +18,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
+from fraud_release.check_rows import CHECK_ROWS_FILE
 from fraud_release.errors import ReleaseRefused
 from fraud_scoring.reference import REFERENCE_FILE
 from fraud_scoring.releases import (
@@ -60,8 +61,8 @@ def write_release(
 ) -> dict[str, Any]:
     """Write release `number`; returns its manifest.
 
-    `artifacts` holds the bytes of schema.json, model.onnx, decision.json, golden.npz and, for drift, reference.json;
-    `facts` goes into the manifest.
+    `artifacts` holds the bytes of schema.json, model.onnx, decision.json, golden.npz and, where they are
+    there, reference.json (for drift) and check_rows.npz (for engines); `facts` goes into the manifest.
     """
     release = release_name(number)
     staging = repository / f"{_STAGING}{release}"
@@ -73,8 +74,9 @@ def write_release(
         f"{names['decision']}/1/{DECISION_FILE}": artifacts[DECISION_FILE],
         f"{names['ensemble']}/{GOLDEN_FILE}": artifacts[GOLDEN_FILE],
     }
-    if REFERENCE_FILE in artifacts:
-        contents[f"{names['ensemble']}/{REFERENCE_FILE}"] = artifacts[REFERENCE_FILE]
+    for file in (REFERENCE_FILE, CHECK_ROWS_FILE):
+        if file in artifacts:
+            contents[f"{names['ensemble']}/{file}"] = artifacts[file]
     values = {"release": release, "columns": schema.width, "features": len(schema.features)}
     for part, name in names.items():
         text = (template / part / "config.pbtxt").read_text(encoding="utf-8")

@@ -98,8 +98,16 @@ def choose_thresholds(
 
 
 def _threshold(falling: Float32, count: int) -> float:
-    """The score from which exactly the first `count` rows are taken; above every probability where none is."""
-    return float(falling[count - 1]) if count else 1.5
+    """A score from which exactly the first `count` rows are taken; above every probability where none is.
+
+    Halfway to the next lower score, so that no row lies on it and another form of the same model, whose scores differ
+    in the last bit, decides alike.
+    """
+    if not count:
+        return 1.5
+    last = float(falling[count - 1])
+    halfway = float(np.float32((last + float(falling[count])) / 2)) if count < len(falling) else last
+    return halfway if count < len(falling) and halfway > falling[count] else last
 
 
 def fit_scorecard(schema: Schema, features: Float32, is_fraud: Labels, bins: int = 16) -> tuple[ScorecardFeature, ...]:

@@ -16,7 +16,9 @@ import numpy as np
 
 from fraud_data import Transactions
 from fraud_data.labels import DEFAULT_LABEL_DAYS, fraud_known_at
+from fraud_release.agreement import check_plain_form
 from fraud_release.assembly import next_release, write_release
+from fraud_release.check_rows import CHECK_ROWS_FILE, check_rows_file
 from fraud_release.errors import ReleaseRefused
 from fraud_release.evaluation import not_known_as_compromised, quality
 from fraud_release.golden import golden_file
@@ -90,6 +92,7 @@ def train(
         progress(0.88, "parity of the exported model")
         test = features[split.test]
         _check_parity(booster, pipeline, test[:PARITY_ROWS])
+        plain_form = check_plain_form(pipeline, graph, features)
         progress(0.92, "evaluation")
         evaluation = _evaluate(pipeline.decide(test), data, known_at, split, schema)
         progress(0.97, "reference for drift")
@@ -99,6 +102,7 @@ def train(
             MODEL_FILE: graph,
             DECISION_FILE: rule.to_json().encode(),
             GOLDEN_FILE: golden_file(pipeline, plan.seed),
+            CHECK_ROWS_FILE: check_rows_file(test, data.is_fraud[split.test], plan.seed),
             REFERENCE_FILE: reference_file(number, schema, data, features, validated, split.validation, plan.costs),
         }
         facts = {
@@ -111,6 +115,7 @@ def train(
             "parameters": PARAMETERS,
             "thresholds": {"review_at": rule.review_at, "decline_at": rule.decline_at},
             "evaluation": evaluation,
+            "plain_form": plain_form,
         }
         manifest = write_release(repository, number, schema, artifacts, facts)
         progress(1.0, f"release {manifest['release']} written")
