@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from fraud_release.assembly import next_release, write_release
 from fraud_release.check_rows import CHECK_ROWS_FILE, check_rows_file
 from fraud_release.errors import ReleaseRefused
 from fraud_release.evaluation import not_known_as_compromised, quality
+from fraud_release.explaining import FLAGGED, feature_groups, fit_explanation
 from fraud_release.golden import golden_file
 from fraud_release.learning import (
     PARAMETERS,
@@ -57,6 +58,8 @@ class Plan:
     label_days: float = DEFAULT_LABEL_DAYS
     trees: int = 300
     seed: int = 7
+    background: int = 8
+    """Genuine payments that the reasons are measured against; 0: reasons by the scorecard's points."""
 
 
 def train(
@@ -72,6 +75,8 @@ def train(
     """Train, check and write a release; returns its manifest. Raises before anything is written."""
     if data.is_fraud is None:
         raise InvalidInput("is_fraud: the data has no labels; map the column that says which transactions were fraud")
+    if plan.background:
+        feature_groups(schema)  # refused before the work, and not after it
     with next_release(repository) as number:
         known_at = fraud_known_at(data, schema, plan.label_days)
         split = split_by_time(data.rows[:, schema.time_index], plan.days)
@@ -88,6 +93,7 @@ def train(
         graph = to_onnx(booster, len(schema.features)).SerializeToString()
         progress(0.82, "calibration, thresholds, reasons")
         rule = _fit_rule(number, graph, schema, data, features, split, plan.costs)
+        rule, explained = _explain(rule, Pipeline(schema, graph, rule), data, features[split.validation], split, plan)
         pipeline = Pipeline(schema, graph, rule)
         progress(0.88, "parity of the exported model")
         test = features[split.test]
@@ -114,6 +120,7 @@ def train(
             "plan": asdict(plan),
             "parameters": PARAMETERS,
             "thresholds": {"review_at": rule.review_at, "decline_at": rule.decline_at},
+            "explanation": explained,
             "evaluation": evaluation,
             "plain_form": plain_form,
         }
@@ -152,6 +159,23 @@ def _fit_rule(
     return DecisionRule(
         number, margins, probabilities, review_at, decline_at, scorecard, base_log_odds=float(np.log(base / (1 - base)))
     )
+
+
+def _explain(
+    rule: DecisionRule, pipeline: Pipeline, data: Transactions, validation: Float32, split: Split, plan: Plan
+) -> tuple[DecisionRule, dict[str, Any] | None]:
+    """The rule with what its reasons are measured against, and facts about that; as it was where none is wanted."""
+    if not plan.background:
+        return rule, None
+    assert data.is_fraud is not None
+    margin = pipeline.margin(validation)
+    flagged = int((rule.verdict(rule.calibrate(margin[:, 0]))[:, 0] > 0).sum())
+    riskiest = np.argsort(-margin[:, 0], kind="stable")[: max(flagged, FLAGGED)]
+    genuine = validation[data.is_fraud[split.validation] == 0]
+    explanation, facts = fit_explanation(
+        pipeline.schema, pipeline.margin, genuine, validation[riskiest], plan.background
+    )
+    return replace(rule, explanation=explanation), facts
 
 
 def _check_parity(booster: lightgbm.Booster, pipeline: Pipeline, features: Float32) -> None:

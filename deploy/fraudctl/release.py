@@ -49,6 +49,13 @@ def release() -> None:
     type=_cost,
     help="On top of an approved fraud's amount, major units.",
 )
+@click.option(
+    "--background",
+    default=8,
+    show_default=True,
+    type=click.IntRange(0, 64),
+    help="Genuine payments that the reasons are measured against; 0: reasons by a scorecard's points.",
+)
 @json_option
 def train(path: Path, repository: Path, schema: Path | None, as_json: bool, **options: Any) -> None:
     """Train, check and write the next release.
@@ -78,6 +85,7 @@ def train(path: Path, repository: Path, schema: Path | None, as_json: bool, **op
         label_days=options["label_days"],
         trees=options["trees"],
         seed=options["seed"],
+        background=options["background"],
     )
     with progress("release") as report:
         report(0.0, "reading the data")

@@ -45,7 +45,7 @@ class Pipeline:
 
     def decide(self, features: Float32) -> Answers:
         """Score and verdict of features FP32 [N, F]."""
-        score, verdict = self.rule.decide(self.margin(features), features)
+        score, verdict = self.rule.decide(self.margin(features), features, self.margin)
         return Answers(score, verdict, features)
 
     def answer(self, rows: Int64, histories: Sequence[History]) -> Answers:

@@ -18,8 +18,9 @@ import triton_python_backend_utils as pb_utils
 from fraud_scoring import wire
 from fraud_scoring.decision_log import LogUnavailable
 from fraud_scoring.errors import FraudError, InvalidInput, ReleaseUnavailable, StoreUnavailable
+from fraud_scoring.features import Float32
 from fraud_scoring.front_door import Reply, Request
-from fraud_scoring.releases import ensemble_name
+from fraud_scoring.releases import ensemble_name, part_name
 from fraud_scoring.stores import Answers
 from fraud_scoring.windows import Int64
 
@@ -119,3 +120,18 @@ def call_release(number: int, rows: Int64) -> Answers:
         for name in (wire.SCORE, wire.VERDICT, wire.FEATURES)
     )
     return Answers(score, verdict, features)
+
+
+def call_model(number: int, features: Float32) -> Float32:
+    """Margins FP32 [M, 1] for features FP32 [M, F] by a release's model; ReleaseUnavailable: no answer."""
+    name = part_name("model", number)
+    request = pb_utils.InferenceRequest(
+        model_name=name,
+        requested_output_names=["margin"],
+        inputs=[pb_utils.Tensor(wire.FEATURES, np.ascontiguousarray(features))],
+    )
+    response = request.exec()
+    if response.has_error():
+        raise ReleaseUnavailable(f"model {name} did not answer: {response.error().message()}")
+    margin: Float32 = pb_utils.get_output_tensor_by_name(response, "margin").as_numpy()
+    return margin

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud_scoring.decision import LEAST_POINTS, DecisionRule, ScorecardFeature
-from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.decision import LEAST_POINTS, LEAST_SHARE, DecisionRule, ScorecardFeature
+from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
+from fraud_scoring.features import Float32
+from fraud_scoring.shapley import Explanation, FeatureGroup
 from fraud_scoring.wire import Decision, Source
 from support.rows import SEEDED
 
@@ -228,4 +230,126 @@ def test_parameters_that_cannot_decide_are_refused(changes: dict[str, Any], mess
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"release": 1, "calibration": {}}', "not json"])
 def test_a_broken_decision_file_is_refused(text: str) -> None:
     with pytest.raises(InvalidDefinition, match=r"decision: the parameters' file is broken; restore the release"):
+        DecisionRule.from_json(text)
+
+
+class Sum:
+    """A model whose margin is the sum of its features: each group's value is then the sum of its own."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, rows: Float32) -> Float32:
+        self.calls += 1
+        return rows.sum(axis=1, keepdims=True, dtype=np.float32)
+
+
+def explained_rule(*groups: tuple[tuple[int, ...], ...], **changes: Any) -> DecisionRule:
+    """Features with the scorecard's reasons, two in turn for each code of a group: one that has points from 0 on, and
+    one from 1 on. The background is one payment of zeros."""
+    cards, positions = [], []
+    for codes in groups:
+        positions.append(tuple(range(len(cards), len(cards) + 2 * len(codes))))
+        for code in codes:
+            cards += [(code, [0.5], [0, 1.0]), (code, [0.75], [0, 1.0])]
+    explanation = Explanation(
+        tuple(FeatureGroup(f"g{i}", mine) for i, mine in enumerate(positions)),
+        np.zeros((1, len(cards)), np.float32),
+        np.zeros(1, np.float32),
+    )
+    return rule(scorecard=scorecard(*cards), explanation=explanation, **changes)
+
+
+def decided(of: DecisionRule, *features: float) -> list[int]:
+    """The reasons of one declined payment."""
+    row, model = fp32(*features)[None], Sum()
+    return of.decide(np.maximum(model(row), 1), row, model)[1][0, 1:4].tolist()
+
+
+class TestExplainedReasons:
+    FOUR = ((1,), (2,), (3,), (4,))
+
+    def test_groups_come_in_the_order_of_what_they_gave(self) -> None:
+        assert decided(explained_rule(*self.FOUR), 1, 0, 3, 0, 2, 0, 0.9, 0) == [2, 3, 1]
+
+    def test_a_group_that_pushed_down_is_no_reason(self) -> None:
+        assert decided(explained_rule(*self.FOUR), 1, 0, -3, 0, 2, 0, 0, 0) == [3, 1, 0]
+
+    def test_a_group_that_gave_hardly_anything_is_no_reason(self) -> None:
+        least = 8.0  # of a rise of 80
+        of = explained_rule((1,), (2,))
+        assert decided(of, 80 - least, 0, least, 0) == [1, 2, 0]
+        assert decided(of, 80 - least, 0, np.nextafter(np.float32(least), np.float32(0)), 0) == [1, 0, 0]
+        assert least * LEAST_SHARE == 80
+
+    def test_groups_that_gave_the_same_stand_in_their_own_order(self) -> None:
+        assert decided(explained_rule((9,), (3,), (5,), (1,)), 1, 0, 1, 0, 1, 0, 1, 0) == [9, 3, 5]
+
+    def test_a_group_is_named_by_the_code_with_the_most_points(self) -> None:
+        of = explained_rule((2, 3, 4), (1,))
+        assert decided(of, 0, 0, 1, 1, 0.6, 0, 0, 0) == [3, 0, 0]
+        assert decided(of, 0, 0, 1, 0, 1, 0, 0, 0) == [3, 0, 0], "equal points: the smaller code"
+
+    def test_a_code_of_two_groups_is_named_once(self) -> None:
+        assert decided(explained_rule((1,), (1,), (2,)), 3, 0, 2, 0, 1, 0) == [1, 2, 0]
+
+    def test_a_group_without_a_code_is_never_named(self) -> None:
+        assert decided(explained_rule((0,), (2,)), 9, 0, 3, 0) == [2, 0, 0]
+
+    def test_an_approved_payment_does_not_call_the_model(self) -> None:
+        model = Sum()
+        explained_rule((1,), (2,)).decide(fp32(-1, -0.6)[:, None], np.ones((2, 4), np.float32), model)
+        assert model.calls == 0
+
+    def test_all_flagged_payments_of_a_batch_share_one_call(self) -> None:
+        model = Sum()
+        margin, features = fp32(-1, 0.5, -1, 0.5, 0.5)[:, None], np.full((5, 4), 0.125, np.float32)
+        _, verdict = explained_rule((1,), (2,)).decide(margin, features, model)
+        assert model.calls == 1
+        assert verdict[:, 1].tolist() == [0, 1, 0, 1, 1]
+
+    def test_a_batch_of_decisions_is_each_decision_alone(self) -> None:
+        rng = np.random.default_rng(8)
+        of, model = explained_rule((1,), (2, 3), (4,), (5,)), Sum()
+        margin, features = rng.normal(size=(40, 1)).astype(np.float32), rng.normal(size=(40, 10)).astype(np.float32)
+        _, together = of.decide(margin, features, model)
+        alone = [of.decide(margin[i : i + 1], features[i : i + 1], model)[1][0].tolist() for i in range(40)]
+        assert together.tolist() == alone
+        assert len(np.unique(together[:, 1:4], axis=0)) > 5
+
+    def test_a_model_that_does_not_answer_leaves_nothing_decided(self) -> None:
+        def gone(rows: Float32) -> Float32:
+            raise ReleaseUnavailable("model fraud_model_r0007 did not answer")
+
+        with pytest.raises(ReleaseUnavailable, match="fraud_model_r0007 did not answer"):
+            explained_rule((1,), (2,)).decide(fp32(1)[:, None], np.ones((1, 4), np.float32), gone)
+
+    def test_a_rule_that_needs_the_model_says_so(self) -> None:
+        with pytest.raises(ReleaseUnavailable, match="need its model, which was not given"):
+            explained_rule((1,), (2,)).decide(fp32(1)[:, None], np.ones((1, 4), np.float32))
+
+    def test_as_text_it_keeps_every_bit(self) -> None:
+        written = explained_rule((1,), (2, 3))
+        read = DecisionRule.from_json(written.to_json())
+        assert read.to_json() == written.to_json()
+        assert '"version": 2' in written.to_json()
+        assert read.explanation is not None
+
+    def test_a_background_of_other_features_is_refused(self) -> None:
+        with pytest.raises(InvalidDefinition, match="must have the same features"):
+            dataclasses.replace(explained_rule((1,)), scorecard=())
+
+
+def test_a_rule_from_before_there_were_versions_is_read_and_reasons_by_points() -> None:
+    card = scorecard((1, [0.0], [0, 1.0]))
+    text = rule(scorecard=card).to_json().replace(' "version": 1,\n', "")
+    assert "version" not in text
+    old = DecisionRule.from_json(text)
+    assert old.decide(fp32(1)[:, None], np.ones((1, 1), np.float32))[1][0, 1:4].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("version", [0, 1, 3])
+def test_a_rule_of_another_form_is_refused(version: int) -> None:
+    text = explained_rule((1,)).to_json().replace('"version": 2', f'"version": {version}')
+    with pytest.raises(InvalidDefinition, match=f"has form {version}; this code reads forms 1 and 2"):
         DecisionRule.from_json(text)

@@ -65,7 +65,7 @@ def test_without_a_route_table_the_message_says_how_to_train_a_release(settings:
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"production": 1}'])
 def test_a_broken_route_table_is_said_to_be_broken(settings: ServeSettings, text: str) -> None:
     (settings.repository / "routes.json").write_text(text)
-    assert 'routes.json is broken: ' in finding(settings, InvalidDefinition)
+    assert "routes.json is broken: " in finding(settings, InvalidDefinition)
 
 
 def test_a_route_to_a_name_that_is_none_says_what_a_name_is(settings: ServeSettings) -> None:
