@@ -9,16 +9,20 @@ Identifiers leave the process only as keyed tokens, card numbers not at all.
 from __future__ import annotations
 
 from fraud_client._async import AsyncFraudClient
+from fraud_client._breaker import BreakerState
 from fraud_client._decision import Decision, Reason
 from fraud_client._errors import (
     CardNumberRefused,
     DeadlineExceeded,
     FraudClientError,
     InvalidRequest,
+    Overloaded,
     ServerFailed,
     Unavailable,
 )
+from fraud_client._policy import Policy
 from fraud_client._protocol import DEFAULT_DEADLINE, Call, Label, Scored
+from fraud_client._stats import EndpointStats, Stats
 from fraud_client._sync import FraudClient
 from fraud_client._tokens import TOKEN_KEY_VARIABLE, Token, Tokenizer
 from fraud_client._transaction import Transaction
@@ -41,19 +45,24 @@ __all__ = [
     "AsyncFraudClient",
     "AsyncGrpcTransport",
     "AsyncTransport",
+    "BreakerState",
     "Call",
     "CardNumberRefused",
     "DeadlineExceeded",
     "Decision",
+    "EndpointStats",
     "FraudClient",
     "FraudClientError",
     "GrpcTransport",
     "InvalidRequest",
     "Label",
+    "Overloaded",
+    "Policy",
     "Reason",
     "Scored",
     "ServerFailed",
     "Source",
+    "Stats",
     "Token",
     "Tokenizer",
     "Transaction",

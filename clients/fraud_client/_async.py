@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
 
@@ -13,39 +13,46 @@ import numpy.typing as npt
 from fraud_client import _protocol
 from fraud_client._coalescing import REQUESTS_IN_FLIGHT, Coalescer, Options
 from fraud_client._decision import Decision
-from fraud_client._errors import FraudClientError, InvalidRequest
+from fraud_client._endpoints import named_transports
+from fraud_client._errors import InvalidRequest
 from fraud_client._fields import utc_now
+from fraud_client._policy import Policy
 from fraud_client._protocol import DEFAULT_DEADLINE, LABEL_DEADLINE, READY_DEADLINE, Label, Rows, Scored
+from fraud_client._sending import Sender
+from fraud_client._stats import Stats
 from fraud_client._tokens import tokenizer_from
 from fraud_client._transaction import Transaction
 from fraud_client._transport import DEFAULT_URL, AsyncGrpcTransport, AsyncTransport
-from fraud_scoring.wire import SCORE_MODEL, Accepted
+from fraud_scoring.wire import Accepted
 
 
 class AsyncFraudClient:
     """FraudClient for one event loop.
 
-    Calls of `score` that wait at the same time share requests, of which `in_flight` are out at most; the other methods
-    send requests of their own, at once.
+    Calls of `score` that wait at the same time share requests, of which `in_flight` (3 a server) are out at most; the
+    other methods send requests of their own, at once.
     """
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | Sequence[str] = DEFAULT_URL,
         *,
         token_key: bytes | str | None = None,
         deadline: float = DEFAULT_DEADLINE,
-        in_flight: int = REQUESTS_IN_FLIGHT,
-        transport: AsyncTransport | None = None,
+        in_flight: int | None = None,
+        policy: Policy | None = None,
+        transport: AsyncTransport | Sequence[AsyncTransport] | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        if in_flight < 1:
+        if in_flight is not None and in_flight < 1:
             raise InvalidRequest("in_flight must be 1 or more")
+        policy = Policy() if policy is None else policy
         self._tokenizer = tokenizer_from(token_key, os.environ)
         self._deadline = _protocol.checked_deadline(deadline)
-        self._transport = AsyncGrpcTransport(url) if transport is None else transport
+        names, transports = named_transports(url, transport, AsyncGrpcTransport)
+        self._sender = Sender(names, transports, policy)
         self._clock = clock
-        self._coalescer = Coalescer(self._send, in_flight)
+        self._coalescer = Coalescer(self._send, in_flight or REQUESTS_IN_FLIGHT * len(transports), policy.max_waiting)
 
     async def __aenter__(self) -> AsyncFraudClient:
         return self
@@ -58,15 +65,16 @@ class AsyncFraudClient:
     async def close(self) -> None:
         """Let calls of `score` that are under way have their answers, then close the connection."""
         await self._coalescer.drain()
-        await self._transport.close()
+        await self._sender.close()
 
     async def ready(self, deadline: float = READY_DEADLINE) -> bool:
-        """Whether the server is there and serves scores."""
+        """Whether a server is there and serves scores."""
         timeout = _protocol.checked_deadline(deadline)
-        try:
-            return await self._transport.ready(SCORE_MODEL, timeout)
-        except FraudClientError:
-            return False
+        return await self._sender.ready(timeout)
+
+    def stats(self) -> Stats:
+        """What was sent, retried, hedged and refused, and how the servers are: for metrics."""
+        return self._sender.stats(waiting=self._coalescer.waiting, overloaded=self._coalescer.overloaded)
 
     async def score(
         self,
@@ -112,7 +120,7 @@ class AsyncFraudClient:
 
     async def _send(self, rows: Rows, left: float, options: Options) -> Scored:
         call = _protocol.score_call(rows, left, dry_run=options.dry_run, with_features=options.with_features)
-        return _protocol.scored(call, await self._transport.infer(call))
+        return _protocol.scored(call, await self._sender.infer(call, hedged=True))
 
     async def label(self, transaction_id: int, is_fraud: bool, known_at: datetime | None = None) -> Accepted:
         """Say what a transaction turned out to be, known since `known_at` (None: now)."""
@@ -129,4 +137,4 @@ class AsyncFraudClient:
     async def label_rows(self, labels: Rows, *, deadline: float = LABEL_DEADLINE) -> npt.NDArray[np.int32]:
         """Like FraudClient.label_rows."""
         call = _protocol.label_call(labels, deadline)
-        return _protocol.accepted(call, await self._transport.infer(call))
+        return _protocol.accepted(call, await self._sender.infer(call, hedged=False))

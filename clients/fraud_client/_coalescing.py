@@ -2,20 +2,24 @@
 
 A call leaves at once while fewer than `in_flight` requests are out. Otherwise it waits, and leaves, joined with what
 waits beside it, as soon as one of them is back. Nothing waits on a timer, so a lone call is not slower.
+
+At most `max_waiting` calls wait. One more is `Overloaded` at once and does not wait for a place: to wait here is
+already the wait within its deadline, and with 10,000 ahead of it that deadline would nearly always be lost in line. So
+its caller learns in microseconds what it can still act on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from fraud_client._errors import DeadlineExceeded, FraudClientError, InvalidRequest, Unavailable
+from fraud_client._errors import DeadlineExceeded, FraudClientError, InvalidRequest, Overloaded, Unavailable
 from fraud_client._protocol import Rows, Scored
 from fraud_scoring import wire
 
@@ -35,6 +39,8 @@ class _Waiting:
     row: Rows
     expires: float
     answer: asyncio.Future[Scored]
+    taken: bool = False
+    """Whether it is in a request, and no longer in line."""
 
 
 Send = Callable[[Rows, float, Options], Awaitable[Scored]]
@@ -44,23 +50,35 @@ Send = Callable[[Rows, float, Options], Awaitable[Scored]]
 class Coalescer:
     """Every call ends by its own deadline, and a row that the server refuses fails its own call alone."""
 
-    def __init__(self, send: Send, in_flight: int) -> None:
+    def __init__(self, send: Send, in_flight: int, max_waiting: int) -> None:
         self._send = send
         self._free = in_flight
-        self._queues: dict[Options, deque[_Waiting]] = {}
+        self._max_waiting = max_waiting
+        self._queues: dict[Options, dict[_Waiting, None]] = {}
         self._out: set[asyncio.Task[None]] = set()
+        self.waiting = 0
+        """Calls that wait for a request to come back."""
+        self.overloaded = 0
+        """Calls that were not let in."""
 
     async def score(self, row: Rows, options: Options) -> Scored:
         """The answer to one row [1, C]."""
+        if self.waiting >= self._max_waiting:
+            self.overloaded += 1
+            raise overloaded(self._max_waiting)
         loop = asyncio.get_running_loop()
         waiting = _Waiting(row, loop.time() + options.deadline, loop.create_future())
-        self._queues.setdefault(options, deque()).append(waiting)
+        self._queues.setdefault(options, {})[waiting] = None
+        self.waiting += 1
         loop.call_soon(self._dispatch)
         expiry = loop.call_later(options.deadline, _expire, waiting, options.deadline)
         try:
             return await waiting.answer
         finally:
             expiry.cancel()
+            if not waiting.taken:
+                del self._queues[options][waiting]
+                self.waiting -= 1
 
     async def drain(self) -> None:
         """Wait until every call that was made has its answer."""
@@ -80,9 +98,14 @@ class Coalescer:
     def _take(self, options: Options) -> list[_Waiting]:
         """What waits under these options, up to a request's limit; what is left goes to the end of the line."""
         queue = self._queues.pop(options)
-        batch = [queue.popleft() for _ in range(min(len(queue), wire.MAX_ROWS))]
-        if queue:
+        batch = list(islice(queue, wire.MAX_ROWS))
+        if len(batch) < len(queue):
+            for waiting in batch:
+                del queue[waiting]
             self._queues[options] = queue
+        for waiting in batch:
+            waiting.taken = True
+        self.waiting -= len(batch)
         return [waiting for waiting in batch if not waiting.answer.done()]
 
     async def _deliver(self, batch: list[_Waiting], options: Options) -> None:
@@ -121,6 +144,14 @@ def part(answer: Scored, i: int) -> Scored:
 def expired(deadline: float) -> DeadlineExceeded:
     """What a call gets whose time of so many seconds passed while it waited."""
     return DeadlineExceeded(f"no answer within {deadline * 1e3:g} ms; send it again, or allow more")
+
+
+def overloaded(most: int) -> Overloaded:
+    """What a call gets that finds so many in line."""
+    return Overloaded(
+        f"{most:,} calls wait in this client already, the most that may; send less, add servers or clients, or raise "
+        "Policy.max_waiting"
+    )
 
 
 def seconds_left(earliest: float, now: float, deadline: float) -> float:

@@ -29,10 +29,15 @@ class Decision:
     """Up to three."""
     release: str
     """The release that decided: `r0007`."""
-    source: Source
-    """Who decided: the primary or the canary release, or one of the two fallbacks."""
+    source: Source | int
+    """Who decided: the primary or the canary release, or a fallback; a plain number where the server is newer."""
     features: tuple[float, ...] | None = None
     """What the model saw, in the order of the release's schema; only when asked for."""
+
+    @property
+    def source_name(self) -> str:
+        """`primary`, `canary` and so on; `source 9` for a code that this client does not know."""
+        return self.source.name.lower() if isinstance(self.source, Source) else f"source {self.source}"
 
     @property
     def degraded(self) -> bool:
@@ -44,5 +49,5 @@ class Decision:
         features = "" if self.features is None else f", features={self.features!r}"
         return (
             f"Decision({self.action.name}, transaction_id={self.transaction_id}, score={self.score:.6f}, "
-            f"reasons=[{reasons}], release={self.release}, source={self.source.name}{features})"
+            f"reasons=[{reasons}], release={self.release}, source={self.source_name.upper()}{features})"
         )

@@ -4,6 +4,7 @@
     ├── InvalidRequest         a rule is broken, found here or by the server; nothing was recorded
     │   └── CardNumberRefused  an identifier looks like a card number; nothing was sent
     ├── DeadlineExceeded       no answer in time; it may have been recorded
+    ├── Overloaded             too many calls wait in this client; nothing was sent
     ├── Unavailable            no server, or one that takes no requests now
     └── ServerFailed           any other failure of the server, or an answer that breaks the contract
 
@@ -28,6 +29,10 @@ class CardNumberRefused(InvalidRequest):
 
 class DeadlineExceeded(FraudClientError):
     """No answer within the deadline."""
+
+
+class Overloaded(FraudClientError):
+    """As many calls wait as may; this one was not sent."""
 
 
 class Unavailable(FraudClientError):

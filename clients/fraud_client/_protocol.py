@@ -6,7 +6,7 @@ Shapes: N rows, C columns (five in the default schema), F features.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
@@ -30,6 +30,8 @@ DEFAULT_DEADLINE: Final = wire.DEFAULT_DEADLINE_US / 1e6
 LABEL_DEADLINE: Final = 5.0
 """Seconds that a label call may take: no payment waits for it."""
 READY_DEADLINE: Final = 1.0
+
+_SOURCES: Final = {int(source): source for source in wire.Source}
 
 T = TypeVar("T")
 
@@ -130,6 +132,14 @@ def score_call(rows: Rows, deadline: float, *, dry_run: bool, with_features: boo
     return Call(wire.SCORE_MODEL, wire.TRANSACTION, rows, outputs, deadline, parameters)
 
 
+def with_time_left(call: Call, left: float) -> Call:
+    """The same call when only `left` seconds remain: the server is told so, too."""
+    parameters = dict(call.parameters)
+    if wire.PARAMETER_DEADLINE in parameters:
+        parameters[wire.PARAMETER_DEADLINE] = max(1, round(left * 1e6))
+    return replace(call, timeout=left, parameters=parameters)
+
+
 def label_call(rows: Rows, deadline: float) -> Call:
     _check_rows("labels", rows)
     if rows.shape[1] != len(wire.LABEL_COLUMNS):
@@ -178,11 +188,11 @@ def decisions(transactions: Sequence[Transaction], answer: Scored) -> list[Decis
     ]
 
 
-def _verdict(verdict: list[int]) -> tuple[wire.Decision, tuple[Reason, ...], str, wire.Source]:
+def _verdict(verdict: list[int]) -> tuple[wire.Decision, tuple[Reason, ...], str, wire.Source | int]:
     action, *codes, release, source = verdict
     reasons = tuple(Reason(code, wire.reason_text(code)) for code in codes if code)
     try:
-        return wire.Decision(action), reasons, f"r{release:04d}", wire.Source(source)
+        return wire.Decision(action), reasons, f"r{release:04d}", _SOURCES.get(source, source)
     except ValueError:
         raise _unknown_code() from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
 
@@ -13,21 +13,34 @@ import numpy.typing as npt
 from fraud_client import _protocol
 from fraud_client._coalescing import REQUESTS_IN_FLIGHT, Options
 from fraud_client._decision import Decision
-from fraud_client._errors import FraudClientError, InvalidRequest
+from fraud_client._endpoints import named_transports
+from fraud_client._errors import InvalidRequest
 from fraud_client._fields import utc_now
+from fraud_client._policy import Policy
 from fraud_client._protocol import DEFAULT_DEADLINE, LABEL_DEADLINE, READY_DEADLINE, Label, Rows, Scored
+from fraud_client._stats import Stats
 from fraud_client._thread_coalescing import ThreadCoalescer
+from fraud_client._thread_sending import ThreadSender
 from fraud_client._tokens import tokenizer_from
 from fraud_client._transaction import Transaction
 from fraud_client._transport import DEFAULT_URL, GrpcTransport, Transport
-from fraud_scoring.wire import SCORE_MODEL, Accepted
+from fraud_scoring.wire import Accepted
 
 
 class FraudClient:
     """Scores transactions and sends labels; may be shared by threads.
 
-    Calls of `score` that threads make at the same time share requests, of which `in_flight` are out at most; the other
-    methods send requests of their own, at once.
+    Calls of `score` that threads make at the same time share requests, of which `in_flight` (3 a server) are out at
+    most; the other methods send requests of their own, at once.
+
+    `url` names a server, or several: "a:8001,b:8001" or a sequence. A request goes to the one with the fewest in
+    flight. Servers beside each other must share one store (Redis): else each knows a part of the history, and a
+    transaction that is sent to a second one is counted and decided twice.
+
+    A request that got UNAVAILABLE is sent once more, to another server where there is one; one that is slow is sent to
+    another as well, and the first answer counts; a server that fails gets no requests for a while. All of it stays
+    within the caller's deadline and within budgets (`policy`), and repeats are safe: a transaction_id counts once, and
+    its first answer is given again.
 
     `token_key` (or the variable FRAUD_TOKEN_KEY) makes tokens of identifiers that are text. `deadline`, in seconds, is
     what a scoring request may take: the server answers from a fallback rather than be late, and the client gives up
@@ -37,21 +50,26 @@ class FraudClient:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | Sequence[str] = DEFAULT_URL,
         *,
         token_key: bytes | str | None = None,
         deadline: float = DEFAULT_DEADLINE,
-        in_flight: int = REQUESTS_IN_FLIGHT,
-        transport: Transport | None = None,
+        in_flight: int | None = None,
+        policy: Policy | None = None,
+        transport: Transport | Sequence[Transport] | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        if in_flight < 1:
+        if in_flight is not None and in_flight < 1:
             raise InvalidRequest("in_flight must be 1 or more")
+        policy = Policy() if policy is None else policy
         self._tokenizer = tokenizer_from(token_key, os.environ)
         self._deadline = _protocol.checked_deadline(deadline)
-        self._transport = GrpcTransport(url) if transport is None else transport
+        names, transports = named_transports(url, transport, GrpcTransport)
+        self._sender = ThreadSender(names, transports, policy)
         self._clock = clock
-        self._coalescer = ThreadCoalescer(self._send, in_flight)
+        self._coalescer = ThreadCoalescer(
+            self._send, in_flight or REQUESTS_IN_FLIGHT * len(transports), policy.max_waiting
+        )
 
     def __enter__(self) -> FraudClient:
         return self
@@ -63,15 +81,16 @@ class FraudClient:
 
     def close(self) -> None:
         """Close the connection; the client cannot be used afterwards."""
-        self._transport.close()
+        self._sender.close()
 
     def ready(self, deadline: float = READY_DEADLINE) -> bool:
-        """Whether the server is there and serves scores."""
+        """Whether a server is there and serves scores."""
         timeout = _protocol.checked_deadline(deadline)
-        try:
-            return self._transport.ready(SCORE_MODEL, timeout)
-        except FraudClientError:
-            return False
+        return self._sender.ready(timeout)
+
+    def stats(self) -> Stats:
+        """What was sent, retried, hedged and refused, and how the servers are: for metrics."""
+        return self._sender.stats(waiting=self._coalescer.waiting, overloaded=self._coalescer.overloaded)
 
     def score(
         self,
@@ -124,7 +143,7 @@ class FraudClient:
 
     def _send(self, rows: Rows, left: float, options: Options) -> Scored:
         call = _protocol.score_call(rows, left, dry_run=options.dry_run, with_features=options.with_features)
-        return _protocol.scored(call, self._transport.infer(call))
+        return _protocol.scored(call, self._sender.infer(call, hedged=True))
 
     def label(self, transaction_id: int, is_fraud: bool, known_at: datetime | None = None) -> Accepted:
         """Say what a transaction turned out to be, known since `known_at` (None: now)."""
@@ -141,4 +160,4 @@ class FraudClient:
     def label_rows(self, labels: Rows, *, deadline: float = LABEL_DEADLINE) -> npt.NDArray[np.int32]:
         """Send an int64 matrix [N, 3] of transaction_id, is_fraud, known_at_us; answers [N] codes of Accepted."""
         call = _protocol.label_call(labels, deadline)
-        return _protocol.accepted(call, self._transport.infer(call))
+        return _protocol.accepted(call, self._sender.infer(call, hedged=False))

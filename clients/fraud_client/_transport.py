@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
@@ -33,6 +33,13 @@ class Transport(Protocol):
 
     def infer(self, call: Call) -> Answer: ...
 
+    def begin(self, call: Call, done: Callable[[Answer | FraudClientError], None]) -> Callable[[], None]:
+        """Send and return at once; `done` gets the outcome, in any thread. The result cancels the call.
+
+        Used for hedging, with several endpoints only.
+        """
+        ...
+
     def ready(self, model: str, timeout: float) -> bool: ...
 
     def close(self) -> None: ...
@@ -57,16 +64,31 @@ class GrpcTransport:
     def __init__(self, url: str = DEFAULT_URL, *, credentials: Any = None, headers: Mapping[str, str] | None = None):
         import tritonclient.grpc as triton
 
-        self._url = url
+        self.url = url
         self._headers = dict(headers or {})
         self._client = triton.InferenceServerClient(url, creds=credentials, channel_args=_CHANNEL)
 
     def infer(self, call: Call) -> Answer:
-        with _failures(self._url, call.timeout):
+        with _failures(self.url, call.timeout):
             return _arrays(call, self._client.infer(**_arguments(call), headers=self._headers))
 
+    def begin(self, call: Call, done: Callable[[Answer | FraudClientError], None]) -> Callable[[], None]:
+        def ended(result: Any, error: Any) -> None:
+            try:
+                with _failures(self.url, call.timeout):
+                    if error is not None:
+                        raise error
+                    outcome: Answer | FraudClientError = _arrays(call, result)
+            except FraudClientError as failed:
+                outcome = failed.with_traceback(None)
+            done(outcome)
+
+        with _failures(self.url, call.timeout):
+            on_its_way = self._client.async_infer(**_arguments(call), callback=ended, headers=self._headers)
+        return on_its_way.cancel  # type: ignore[no-any-return]
+
     def ready(self, model: str, timeout: float) -> bool:
-        with _failures(self._url, timeout):
+        with _failures(self.url, timeout):
             return bool(self._client.is_model_ready(model, headers=self._headers, client_timeout=timeout))
 
     def close(self) -> None:
@@ -77,17 +99,17 @@ class AsyncGrpcTransport:
     """The same for asyncio; belongs to the event loop that first uses it."""
 
     def __init__(self, url: str = DEFAULT_URL, *, credentials: Any = None, headers: Mapping[str, str] | None = None):
-        self._url = url
+        self.url = url
         self._credentials = credentials
         self._headers = dict(headers or {})
         self._client: Any = None
 
     async def infer(self, call: Call) -> Answer:
-        with _failures(self._url, call.timeout):
+        with _failures(self.url, call.timeout):
             return _arrays(call, await self._connected().infer(**_arguments(call), headers=self._headers))
 
     async def ready(self, model: str, timeout: float) -> bool:
-        with _failures(self._url, timeout):
+        with _failures(self.url, timeout):
             return bool(await self._connected().is_model_ready(model, headers=self._headers, client_timeout=timeout))
 
     async def close(self) -> None:
@@ -99,7 +121,7 @@ class AsyncGrpcTransport:
         if self._client is None:
             import tritonclient.grpc.aio as triton
 
-            self._client = triton.InferenceServerClient(self._url, creds=self._credentials, channel_args=_CHANNEL)
+            self._client = triton.InferenceServerClient(self.url, creds=self._credentials, channel_args=_CHANNEL)
         return self._client
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fraud_client import DeadlineExceeded, FraudClient, FraudClientError
+from fraud_client import DeadlineExceeded, FraudClient, FraudClientError, Policy
 from fraud_scoring.errors import FraudError, ReleaseUnavailable
 from fraud_scoring.releases import GOLDEN_FILE, ensemble_name, release_name
 from fraud_scoring.routes import Routes
@@ -35,7 +35,7 @@ class GoldenProbe:
         except OSError:
             raise ReleaseUnavailable(f"release {release_name(self.release)} has no {GOLDEN_FILE}") from None
         self._golden = dict(np.load(io.BytesIO(content)))
-        self._client = FraudClient(url) if client is None else client
+        self._client = FraudClient(url, policy=Policy.plain()) if client is None else client
         self._url = url
 
     @property

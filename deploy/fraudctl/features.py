@@ -105,14 +105,14 @@ def verify(
     The stream uses ids and keys of its own: it can run against a store with other content, and again. Exit code 1 on
     any mismatch.
     """
-    from fraud_client import FraudClient
+    from fraud_client import FraudClient, Policy
     from fraud_data import read_transactions
     from fraud_load.verify import verify as run
     from fraud_scoring.pipeline import Pipeline
     from fraud_scoring.routes import Routes
 
     pipeline = Pipeline.load(repository, Routes.read(repository).production)
-    with progress("verify") as report, FraudClient(url) as client:
+    with progress("verify") as report, FraudClient(url, policy=Policy.plain()) as client:
         report(0.0, "reading")
         data = read_transactions(path, pipeline.schema, limit=limit)
         found = run(

@@ -226,5 +226,5 @@ def _as_dict(decision: Decision) -> dict[str, Any]:
         "score": round(decision.score, 6),
         "reasons": [reason.text for reason in decision.reasons],
         "release": decision.release,
-        "source": decision.source.name.lower(),
+        "source": decision.source_name,
     }

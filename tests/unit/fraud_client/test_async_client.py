@@ -16,6 +16,8 @@ from fraud_client import (
     FraudClient,
     InvalidRequest,
     Label,
+    Overloaded,
+    Policy,
     ServerFailed,
     Transaction,
     Unavailable,
@@ -180,7 +182,7 @@ def test_a_failed_request_fails_every_call_in_it_with_an_error_of_its_own(
         assert len({id(result) for result in results}) == 3
         assert len(transport.calls) == 1
 
-    play(scene, fails)
+    play(scene, fails, policy=Policy.plain())
 
 
 def test_a_call_ends_by_its_deadline_even_if_the_transport_does_not(play: Any, transaction: Make) -> None:
@@ -263,3 +265,41 @@ def test_closing_lets_calls_under_way_have_their_answers(fake_async_transport: A
         assert transport.closed
 
     asyncio.run(main())
+
+
+# Back-pressure
+
+
+def test_a_call_too_many_is_told_so_at_once_and_those_that_wait_are_answered(play: Any, transaction: Make) -> None:
+    async def scene(client: AsyncFraudClient, transport: Any) -> None:
+        transport.open.clear()
+        first = asyncio.create_task(client.score(transaction(0), deadline=10))
+        await turns()
+        tasks = [asyncio.create_task(client.score(transaction(i), deadline=10)) for i in range(1, 5)]
+        await turns()
+        with pytest.raises(Overloaded, match=r"4 calls wait in this client already, .* Policy\.max_waiting"):
+            await client.score(transaction(5))
+        assert (client.stats().waiting, client.stats().overloaded) == (4, 1)
+        transport.open.set()
+        assert [one.transaction_id for one in await asyncio.gather(first, *tasks)] == [0, 1, 2, 3, 4]
+        assert client.stats().waiting == 0
+
+    play(scene, in_flight=1, policy=Policy(max_waiting=4))
+
+
+def test_calls_that_waited_in_vain_or_were_cancelled_make_room(play: Any, transaction: Make) -> None:
+    async def scene(client: AsyncFraudClient, transport: Any) -> None:
+        transport.open.clear()
+        first = asyncio.create_task(client.score(transaction(0), deadline=10))
+        await turns()
+        with pytest.raises(DeadlineExceeded):
+            await client.score(transaction(1), deadline=0.005)
+        cancelled = asyncio.create_task(client.score(transaction(2), deadline=10))
+        await turns()
+        cancelled.cancel()
+        await turns()
+        assert client.stats().waiting == 0
+        transport.open.set()
+        assert (await first).transaction_id == 0
+
+    play(scene, in_flight=1, policy=Policy(max_waiting=1))

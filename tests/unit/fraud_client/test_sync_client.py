@@ -260,17 +260,29 @@ def test_an_answer_without_a_proper_tensor_is_a_failure_of_the_server(
         FraudClient(transport=fake_transport(broken)).score(transaction(), with_features=True)
 
 
-@pytest.mark.parametrize("column", [0, 5])
-def test_a_code_from_a_newer_server_is_a_failure_with_the_remedy(
-    fake_transport: Any, answer: Any, transaction: Make, column: int
+def test_a_decision_that_only_a_newer_client_knows_is_a_failure_with_the_remedy(
+    fake_transport: Any, answer: Any, transaction: Make
 ) -> None:
     def newer(call: Any) -> Any:
         tensors = answer(call)
-        tensors["verdict"][:, column] = 99
+        tensors["verdict"][:, 0] = 99
         return tensors
 
     with pytest.raises(ServerFailed, match="update the client"):
         FraudClient(transport=fake_transport(newer)).score(transaction())
+
+
+def test_a_source_that_only_a_newer_client_knows_is_a_number_and_counts_as_degraded(
+    fake_transport: Any, answer: Any, transaction: Make
+) -> None:
+    def newer(call: Any) -> Any:
+        tensors = answer(call)
+        tensors["verdict"][:, 5] = 99
+        return tensors
+
+    decision = FraudClient(transport=fake_transport(newer)).score(transaction())
+    assert (decision.source, decision.source_name, decision.degraded) == (99, "source 99", True)
+    assert "source=SOURCE 99" in repr(decision)
 
 
 def test_a_label_code_from_a_newer_server_is_one_too(fake_transport: Any) -> None:

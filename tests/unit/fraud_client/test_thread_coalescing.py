@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fraud_client import Call, DeadlineExceeded, Decision, FraudClient, InvalidRequest, Transaction, Unavailable
+from fraud_client import (
+    Call,
+    DeadlineExceeded,
+    Decision,
+    FraudClient,
+    InvalidRequest,
+    Overloaded,
+    Policy,
+    Transaction,
+    Unavailable,
+)
 
 Make = Callable[..., Transaction]
 
@@ -191,3 +203,116 @@ def test_many_threads_for_a_while_lose_no_call(fake_transport: Any, transaction:
         found = list(pool.map(work, range(0, 16_000, 1_000)))
     assert found == [[first + i for i in range(50)] for first in range(0, 16_000, 1_000)]
     assert sum(sizes(transport)) == 800
+
+
+# Interrupted threads
+
+
+@contextmanager
+def interrupted(how: Callable[[], None]) -> Iterator[None]:
+    """A signal that comes runs `how` in the main thread, wherever that is, and then ends what it does."""
+
+    def handler(*_: object) -> None:
+        how()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def when_waiting(client: FraudClient, calls: int) -> None:
+    """Signal the main thread as soon as so many calls wait."""
+    waiting(client, calls)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+
+def test_a_thread_that_is_interrupted_while_it_waits_is_not_sent_and_leaves_no_gap(
+    fake_transport: Any, gate: Gate, pool: ThreadPoolExecutor, transaction: Make
+) -> None:
+    transport = fake_transport(gate)
+    client = FraudClient(transport=transport, in_flight=1, deadline=10)
+    leader, _ = behind(client, gate, pool, transaction(0), [])
+    signalled = pool.submit(when_waiting, client, 1)
+    with interrupted(lambda: None):
+        client.score(transaction(1))
+    signalled.result()
+    assert client.stats().waiting == 0
+    gate.open.set()
+    assert leader.result().transaction_id == 0
+    assert client.score(transaction(2)).transaction_id == 2
+    assert [call.rows[:, 0].tolist() for call in transport.calls] == [[0], [2]]
+
+
+def test_a_thread_that_is_interrupted_when_it_was_just_appointed_hands_its_place_and_its_followers_on(
+    fake_transport: Any, gate: Gate, pool: ThreadPoolExecutor, transaction: Make
+) -> None:
+    transport = fake_transport(gate)
+    client = FraudClient(transport=transport, in_flight=1, deadline=10)
+    leader, _ = behind(client, gate, pool, transaction(0), [])
+
+    def follow() -> list[Future[Decision]]:
+        waiting(client, 1)
+        followers = [pool.submit(client.score, transaction(i)) for i in (2, 3)]
+        when_waiting(client, 3)
+        return followers
+
+    def appointed() -> None:
+        """While the main thread waits, the request before it comes back, and it is the first in line."""
+        gate.open.set()
+        assert leader.result().transaction_id == 0
+
+    following = pool.submit(follow)
+    with interrupted(appointed):
+        client.score(transaction(1))
+    assert [one.result().transaction_id for one in following.result()] == [2, 3]
+    assert client.score(transaction(4)).transaction_id == 4
+    assert [call.rows[:, 0].tolist() for call in transport.calls] == [[0], [2, 3], [4]]
+    assert client.stats().endpoints[0].in_flight == 0
+
+
+def test_a_thread_that_is_interrupted_while_it_sends_gives_its_place_back(
+    fake_transport: Any, transaction: Make, answer: Any
+) -> None:
+    def interrupts(call: Call) -> Any:
+        if call.rows[0, 0] == 1:
+            raise KeyboardInterrupt
+        return answer(call)
+
+    client = FraudClient(transport=fake_transport(interrupts), in_flight=1)
+    with pytest.raises(KeyboardInterrupt):
+        client.score(transaction(1))
+    assert client.score(transaction(2)).transaction_id == 2
+    assert client.stats().endpoints[0].in_flight == 0
+
+
+# Back-pressure
+
+
+def test_a_call_too_many_is_told_so_at_once_and_those_that_wait_are_answered(
+    fake_transport: Any, gate: Gate, pool: ThreadPoolExecutor, transaction: Make
+) -> None:
+    client = FraudClient(transport=fake_transport(gate), in_flight=1, deadline=10, policy=Policy(max_waiting=4))
+    leader, followers = behind(client, gate, pool, transaction(0), [transaction(i) for i in range(1, 5)])
+    with pytest.raises(Overloaded, match=r"4 calls wait in this client already, .* Policy\.max_waiting"):
+        client.score(transaction(5))
+    assert (client.stats().waiting, client.stats().overloaded) == (4, 1)
+    gate.open.set()
+    assert [one.result().transaction_id for one in (leader, *followers)] == [0, 1, 2, 3, 4]
+    assert client.score(transaction(6)).transaction_id == 6
+
+
+def test_calls_that_waited_in_vain_make_room(
+    fake_transport: Any, gate: Gate, pool: ThreadPoolExecutor, transaction: Make
+) -> None:
+    client = FraudClient(transport=fake_transport(gate), in_flight=1, deadline=10, policy=Policy(max_waiting=1))
+    leader, _ = behind(client, gate, pool, transaction(0), [])
+    for i in (1, 2):
+        with pytest.raises(DeadlineExceeded):
+            client.score(transaction(i), deadline=0.02)
+    assert client.stats().waiting == 0
+    gate.open.set()
+    assert leader.result().transaction_id == 0

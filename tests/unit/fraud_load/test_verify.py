@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fraud_client import Call, FraudClient, ServerFailed, Unavailable
+from fraud_client import Call, FraudClient, Policy, ServerFailed, Unavailable
 from fraud_data import Transactions
 from fraud_load.verify import Stream, Verification, verify
 from fraud_scoring import wire
@@ -15,7 +15,7 @@ from fraud_scoring.wire import Accepted
 
 def run(data: Transactions, pipeline: Pipeline, transport, **options) -> Verification:
     options = {"batch": 64, "now_ns": lambda: 17, **options}
-    with FraudClient(transport=transport) as client:
+    with FraudClient(transport=transport, policy=Policy.plain()) as client:
         return verify(data, pipeline, client, **options)
 
 
@@ -160,7 +160,7 @@ def test_a_server_that_stays_away_is_given_up(history, transport) -> None:
     def away(call: Call):
         raise Unavailable("gone")
 
-    stream = Stream(FraudClient(transport=transport(away)), patience=0.0)
+    stream = Stream(FraudClient(transport=transport(away), policy=Policy.plain()), patience=0.0)
     with pytest.raises(Unavailable, match="gone"):
         stream.score(history.rows[:1])
 
