@@ -80,6 +80,24 @@ def nothing_is_left_behind() -> Iterator[None]:
     assert leftovers() == []
 
 
+@pytest.fixture(scope="session", autouse=True)
+def release_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file of the key that signs every release of the run; servers trust it. What is set here, commands inherit."""
+    from fraud_release.trust import (
+        RELEASE_KEY_VARIABLE,
+        SIGNING_KEY_VARIABLE,
+        open_signing_key,
+        public_key_file,
+    )
+
+    key = tmp_path_factory.mktemp("keys") / "release.key"
+    open_signing_key(key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SIGNING_KEY_VARIABLE, str(key))
+        patch.setenv(RELEASE_KEY_VARIABLE, str(public_key_file(key)))
+        yield key
+
+
 @pytest.fixture(scope="session")
 def small_data() -> Transactions:
     from support.release import small_history

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from string import Template
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from fraud_release.check_rows import CHECK_ROWS_FILE
 from fraud_release.errors import ReleaseRefused
+from fraud_release.statement import SIGNATURE_FILE
 from fraud_scoring.reference import REFERENCE_FILE
 from fraud_scoring.releases import (
     DECISION_FILE,
@@ -37,8 +38,8 @@ from fraud_scoring.schema import Schema
 
 TEMPLATE_FOLDER: Final = "release_template"
 _LOCK_FILE: Final = ".release.lock"
-_STAGING: Final = ".staging-"
-_CACHE: Final = "__pycache__"
+STAGING: Final = ".staging-"
+CACHE: Final = "__pycache__"
 _RELEASE_FOLDER: Final = re.compile(rf"fraud_(?:(?:{'|'.join(PARTS)})_)?r\d{{4,}}")
 
 
@@ -57,15 +58,22 @@ def next_release(repository: Path) -> Iterator[int]:
 
 
 def write_release(
-    repository: Path, number: int, schema: Schema, artifacts: Mapping[str, bytes], facts: Mapping[str, Any]
+    repository: Path,
+    number: int,
+    schema: Schema,
+    artifacts: Mapping[str, bytes],
+    facts: Mapping[str, Any],
+    sign: Callable[[Mapping[str, str]], bytes] | None = None,
 ) -> dict[str, Any]:
     """Write release `number`; returns its manifest.
 
     `artifacts` holds the bytes of schema.json, model.onnx, decision.json, golden.npz and, where they are
-    there, reference.json (for drift) and check_rows.npz (for engines); `facts` goes into the manifest.
+    there, reference.json (for drift) and check_rows.npz (for engines); `facts` goes into the manifest. `sign` is given
+    the hash of every file by its path, and gives the signature; without it the release stays unsigned, and no server
+    takes it.
     """
     release = release_name(number)
-    staging = repository / f"{_STAGING}{release}"
+    staging = repository / f"{STAGING}{release}"
     template = repository / TEMPLATE_FOLDER
     names = {"ensemble": ensemble_name(number), **{part: part_name(part, number) for part in PARTS}}
     contents = {
@@ -86,23 +94,30 @@ def write_release(
             contents[f"{name}/1/model.py"] = model.read_bytes()
     hashes = {path: hashlib.sha256(content).hexdigest() for path, content in sorted(contents.items())}
     manifest = {"release": release, **facts, "files": hashes}
-    contents[f"{names['ensemble']}/{MANIFEST_FILE}"] = (json.dumps(manifest, indent=1) + "\n").encode()
+    manifest_path = f"{names['ensemble']}/{MANIFEST_FILE}"
+    contents[manifest_path] = (json.dumps(manifest, indent=1) + "\n").encode()
+    if sign is not None:
+        digests = {**hashes, manifest_path: hashlib.sha256(contents[manifest_path]).hexdigest()}
+        contents[f"{names['ensemble']}/{SIGNATURE_FILE}"] = sign(digests)
     try:
         for path, content in contents.items():
-            _write_sealed(staging / path, content)
+            write_sealed(staging / path, content)
         (staging / names["ensemble"] / "1").mkdir()  # Triton wants a version folder, empty for an ensemble
         for folder in (*staging.rglob("*/"), staging):
-            _sync(folder)
+            sync_folder(folder)
         for name in (*(names[part] for part in PARTS), names["ensemble"]):
             (staging / name).rename(repository / name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    _sync(repository)
+    sync_folder(repository)
     return manifest
 
 
 def verify_release(repository: Path, number: int) -> dict[str, Any]:
-    """The manifest of a release whose every file is what it says; ReleaseRefused names the one that is not."""
+    """The manifest of a release whose every file is what it says; ReleaseRefused names the one that is not.
+
+    It finds damage, and not a forger: who can change a file can change the manifest. See `fraud_release.signing`.
+    """
     release = release_name(number)
     try:
         manifest: dict[str, Any] = json.loads((repository / ensemble_name(number) / MANIFEST_FILE).read_bytes())
@@ -110,15 +125,15 @@ def verify_release(repository: Path, number: int) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         raise ReleaseRefused(f"release {release} has no readable manifest; train it again or restore it") from None
     folders = [ensemble_name(number), *(part_name(part, number) for part in PARTS)]
-    own_manifest = f"{ensemble_name(number)}/{MANIFEST_FILE}"
+    own = {f"{ensemble_name(number)}/{name}" for name in (MANIFEST_FILE, SIGNATURE_FILE)}
     for folder in folders:
         if (repository / folder).is_symlink():
             raise ReleaseRefused(f"release {release}: {folder} is a link, and no folder as it was made; restore it")
         for path in sorted((repository / folder).rglob("*")):
             relative = str(path.relative_to(repository))
-            if _CACHE in path.relative_to(repository).parts:
+            if CACHE in path.relative_to(repository).parts:
                 continue  # a server that runs leaves them, and `remove_caches` runs before the next could use them
-            if path.is_symlink() or (path.is_file() and relative not in hashes and relative != own_manifest):
+            if path.is_symlink() or (path.is_file() and relative not in {*hashes, *own}):
                 raise ReleaseRefused(f"release {release}: {relative} is not in its manifest; remove it")
     for relative, wanted in hashes.items():
         try:
@@ -133,11 +148,12 @@ def verify_release(repository: Path, number: int) -> dict[str, Any]:
 def remove_caches(repository: Path) -> None:
     """Remove the bytecode that Triton's python processes keep beside a model's source (they heed no
     PYTHONDONTWRITEBYTECODE): it would run in place of the source that the manifest vouches for."""
-    for cache in repository.glob(f"fraud_*/*/{_CACHE}"):
+    for cache in repository.glob(f"fraud_*/*/{CACHE}"):
         shutil.rmtree(cache, ignore_errors=True)
 
 
-def _write_sealed(path: Path, content: bytes) -> None:
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write a file that is then read-only, on the disk, in a folder that is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.write(content)
@@ -146,7 +162,8 @@ def _write_sealed(path: Path, content: bytes) -> None:
     path.chmod(0o444)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Put a folder's names on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -160,5 +177,5 @@ def _remove_leftovers(repository: Path) -> None:
     complete |= {ensemble_name(number) for number in existing(repository)}
     for entry in repository.iterdir():
         incomplete = _RELEASE_FOLDER.fullmatch(entry.name) and entry.name not in complete
-        if entry.is_dir() and (incomplete or entry.name.startswith(_STAGING)):
+        if entry.is_dir() and (incomplete or entry.name.startswith(STAGING)):
             shutil.rmtree(entry)

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,8 +34,11 @@ from fraud_release.learning import (
     fit_trees,
 )
 from fraud_release.reference import reference_file
+from fraud_release.signing import new_statement
 from fraud_release.splits import Split, SplitDays, split_by_time
+from fraud_release.statement import sign
 from fraud_release.tree_onnx import to_onnx
+from fraud_release.trust import named_signing_key, open_signing_key
 from fraud_scoring.decision import DecisionRule
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.features import Float32, replay
@@ -71,12 +75,18 @@ def train(
     provenance: Mapping[str, Any],
     progress: Progress,
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    signing_key: Path | None = None,
 ) -> dict[str, Any]:
-    """Train, check and write a release; returns its manifest. Raises before anything is written."""
+    """Train, check, sign and write a release; returns its manifest. Raises before anything is written.
+
+    It is signed with the key in `signing_key`, or in the file that FRAUD_RELEASE_SIGNING_KEY names (made there if there
+    is none); without either it stays unsigned until `fraudctl release sign`, and no server takes it.
+    """
     if data.is_fraud is None:
         raise InvalidInput("is_fraud: the data has no labels; map the column that says which transactions were fraud")
     if plan.background:
         feature_groups(schema)  # refused before the work, and not after it
+    signer = _signer(repository, signing_key)
     with next_release(repository) as number:
         known_at = fraud_known_at(data, schema, plan.label_days)
         split = split_by_time(data.rows[:, schema.time_index], plan.days)
@@ -124,9 +134,17 @@ def train(
             "evaluation": evaluation,
             "plain_form": plain_form,
         }
-        manifest = write_release(repository, number, schema, artifacts, facts)
+        manifest = write_release(repository, number, schema, artifacts, facts, signer and partial(signer, number))
         progress(1.0, f"release {manifest['release']} written")
         return manifest
+
+
+def _signer(repository: Path, key_file: Path | None) -> Callable[[int, Mapping[str, str]], bytes] | None:
+    """(release's number, its files' hashes) → signature; None where no key is given."""
+    if key_file is None and not (key_file := named_signing_key()):
+        return None
+    key = open_signing_key(key_file)
+    return lambda number, digests: sign(new_statement(repository, number, digests, key), key)
 
 
 def _check_classes(data: Transactions, split: Split) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from fraud_release.assembly import remove_caches, verify_release
+from fraud_release.assembly import remove_caches
+from fraud_release.signing import verify_release
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.releases import pinned_schema
 from fraud_scoring.routes import Routes
@@ -27,8 +28,6 @@ LOCK_FILE: Final = "server.lock"
 def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
     """The number of the release that is to be served; raises the first finding."""
     release = Routes.read(settings.repository).production
-    remove_caches(settings.repository)
-    verify_release(settings.repository, release)
     Settings.read({STORE_VARIABLE: settings.store_url})  # the wrong NumPy is found here
     if settings.store_url.startswith("memory:"):
         raise InvalidDefinition(
@@ -50,6 +49,8 @@ def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
     if settings.store_url.startswith("lmdb:"):
         # LMDB maps its lock file: on a full disk that ends the process, without an error to catch
         _check_space(Path(urlsplit(settings.store_url).path), "--store", least_free_mib)
+    remove_caches(settings.repository)
+    verify_release(settings.repository, release, settings.trust)
     open_store(settings.store_url, pinned_schema(settings.repository, release)).close()
     return release
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fraud_release.trust import TrustSettings
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -27,6 +29,13 @@ class ServeSettings:
     store_url: str
     log_mode: str = "durable"
     """durable, async, or off."""
+    release_key: Path | None = None
+    """File of the public keys that releases must be signed by; None: FRAUD_RELEASE_KEY's, or the home folder's."""
+
+    @property
+    def trust(self) -> TrustSettings:
+        """Whom this server trusts; InvalidDefinition where no key is pinned."""
+        return TrustSettings.read(self.home, self.release_key)
 
     @property
     def run_folder(self) -> Path:

@@ -77,6 +77,7 @@ def prepare_release(repository: Path, home: Path) -> Transactions:
     """The simulated transactions and a routed release, made where they are missing; returns the transactions."""
     from fraud_data import read_transactions, simulate, write_transactions
     from fraud_release.train import Plan, train
+    from fraud_release.trust import home_signing_key, named_signing_key
     from fraud_scoring.errors import ReleaseUnavailable
     from fraud_scoring.releases import existing, release_number
     from fraud_scoring.routes import Routes
@@ -94,7 +95,8 @@ def prepare_release(repository: Path, home: Path) -> Transactions:
             raise
         with progress("release") as report:
             provenance = {"file": path.name, "simulated": True}
-            manifest = train(data, schema, repository, Plan(), provenance=provenance, progress=report)
+            key = named_signing_key() or home_signing_key(home)
+            manifest = train(data, schema, repository, Plan(), provenance=provenance, progress=report, signing_key=key)
         Routes(release_number(manifest["release"])).write(repository)
     return data
 

@@ -36,3 +36,17 @@ home_option = click.option(
     show_default=True,
     help="Folder for the store and for what the running server needs.",
 )
+release_key_option = click.option(
+    "--release-key",
+    envvar="FRAUD_RELEASE_KEY",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of the public keys that releases must be signed by, one a line; also as FRAUD_RELEASE_KEY.  "
+    "[default: <home>/keys/release.pub]",
+)
+signing_key_option = click.option(
+    "--signing-key",
+    envvar="FRAUD_RELEASE_SIGNING_KEY",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of the private key that signs, made if there is none; also as FRAUD_RELEASE_SIGNING_KEY.  "
+    "[default: <home>/keys/release.key]",
+)

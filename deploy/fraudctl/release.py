@@ -1,4 +1,4 @@
-"""`fraudctl release`: train a release, look at it, check its files."""
+"""`fraudctl release`: train a release, look at it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from fraudctl.options import json_option, repository_option, schema_option, seed_option
+from fraudctl.options import (
+    home_option,
+    json_option,
+    repository_option,
+    schema_option,
+    seed_option,
+    signing_key_option,
+)
+from fraudctl.release_trust import admit, keys, sign, verify
 from fraudctl.report import emit, progress
 
 _cost = click.FloatRange(0, 1e9)
@@ -19,11 +27,17 @@ def release() -> None:
     """Train releases and look at them. A release is immutable: features, model, decision, under one name."""
 
 
+for _command in (admit, keys, sign, verify):
+    release.add_command(_command)
+
+
 @release.command()
 @click.option(
     "--data", "path", type=click.Path(path_type=Path), required=True, help="Labelled transactions (Parquet or CSV)."
 )
 @repository_option
+@home_option
+@signing_key_option
 @schema_option
 @click.option("--train-days", default=84, show_default=True, help="Longest training part, in days.")
 @click.option("--validation-days", default=14, show_default=True, help="For calibration and thresholds.")
@@ -57,8 +71,16 @@ def release() -> None:
     help="Genuine payments that the reasons are measured against; 0: reasons by a scorecard's points.",
 )
 @json_option
-def train(path: Path, repository: Path, schema: Path | None, as_json: bool, **options: Any) -> None:
-    """Train, check and write the next release.
+def train(
+    path: Path,
+    repository: Path,
+    home: Path,
+    signing_key: Path | None,
+    schema: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train, check, sign and write the next release.
 
     The data is split by time (train, validation, test, with the label delay between them). Nothing is written unless
     every check passes; then the release appears in the repository as fraud_*_rNNNN. The first release of a repository
@@ -69,6 +91,7 @@ def train(path: Path, repository: Path, schema: Path | None, as_json: bool, **op
     from fraud_release.splits import SplitDays
     from fraud_release.train import Plan
     from fraud_release.train import train as run
+    from fraud_release.trust import home_signing_key
     from fraud_scoring.releases import release_number
     from fraud_scoring.routes import ROUTES_FILE, Routes
     from fraud_scoring.schema import default_schema, load_schema
@@ -91,31 +114,11 @@ def train(path: Path, repository: Path, schema: Path | None, as_json: bool, **op
         report(0.0, "reading the data")
         data = read_transactions(path, chosen, require_labels=True)
         provenance = {"file": path.name, "sha256": _sha256(path)}
-        manifest = run(data, chosen, repository, plan, provenance=provenance, progress=report)
+        key = signing_key or home_signing_key(home)
+        manifest = run(data, chosen, repository, plan, provenance=provenance, progress=report, signing_key=key)
     if not (repository / ROUTES_FILE).exists():
         Routes(release_number(manifest["release"])).write(repository)
     emit(manifest, as_json, table=_table(manifest))
-
-
-@release.command()
-@click.argument("name", required=False)
-@repository_option
-@json_option
-def verify(name: str | None, repository: Path, as_json: bool) -> None:
-    """Check every file of release NAME (default: of all) against its manifest."""
-    from fraud_release.assembly import verify_release
-    from fraud_scoring.errors import ReleaseUnavailable
-    from fraud_scoring.releases import existing, release_name, release_number
-
-    numbers = [release_number(name)] if name else existing(repository)
-    if not numbers:
-        raise ReleaseUnavailable("there is no release; make one with: fraudctl release train --data FILE")
-    checked = {release_name(number): len(verify_release(repository, number)["files"]) for number in numbers}
-    emit(
-        {"verified": checked},
-        as_json,
-        table=[(release, f"{files} files as made") for release, files in checked.items()],
-    )
 
 
 @release.command("list")

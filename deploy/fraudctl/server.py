@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from fraudctl.options import home_option, json_option, repository_option, url_option
+from fraudctl.options import home_option, json_option, release_key_option, repository_option, url_option
 from fraudctl.report import emit
 
 _port = click.IntRange(1, 65_535)
@@ -24,6 +24,7 @@ _port = click.IntRange(1, 65_535)
     help="Window store URL, as lmdb:///folder or redis://host; also as FRAUD_STORE, which no list of processes shows.  "
     "[default: lmdb:///<home>/store]",
 )
+@release_key_option
 @click.option(
     "--log",
     "log_mode",
@@ -43,6 +44,7 @@ def serve(
     repository: Path,
     home: Path,
     store: str | None,
+    release_key: Path | None,
     log_mode: str,
     grpc_port: int,
     http_port: int,
@@ -54,6 +56,8 @@ def serve(
 ) -> None:
     """Serve the routed release on loopback until SIGTERM or Ctrl-C.
 
+    Before anything of a release is opened, its files are verified by the pinned key: what was changed, added, removed,
+    linked or put back to an older state is refused by name.
     Ready means that the release's golden vectors came back right through the whole path. A dead server or a dead
     python stub is noticed and replaced. SIGTERM finishes what is in flight and leaves nothing behind.
     """
@@ -73,6 +77,7 @@ def serve(
         ports=Ports(grpc_port, http_port, metrics_port, sidecar_port if sidecar and log_mode != "off" else None),
         log_mode=log_mode,
         store_url=store or f"lmdb://{(home / 'store').absolute()}",
+        release_key=release_key,
     )
     beside = ExitStack()
 

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fraud_scoring.decision_log.errors import LogDamaged, LogUnavailable
+from fraud_scoring.key_files import private_key, public_text
 
 
 class Says(str, Enum):
@@ -60,25 +61,13 @@ class Signer:
     @property
     def public_key(self) -> str:
         """The public key in hexadecimal: what `fraudctl log verify --key` takes."""
-        return self._key.public_key().public_bytes_raw().hex()
+        return public_text(self._key)
 
     @classmethod
     def open(cls, path: Path) -> Signer:
         """The key in `path`; made there if there is none."""
         try:
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                staged = path.with_name(f".{path.name}.{os.getpid()}")
-                descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(Ed25519PrivateKey.generate().private_bytes_raw())
-                try:
-                    os.link(staged, path)  # of several processes that start together, one makes the key
-                except FileExistsError:
-                    pass
-                finally:
-                    staged.unlink()
-            return cls(Ed25519PrivateKey.from_private_bytes(path.read_bytes()))
+            return cls(private_key(path))
         except (OSError, ValueError) as error:
             raise LogUnavailable(f"the log's signing key cannot be used: {error}; give a file of 32 bytes") from None
 

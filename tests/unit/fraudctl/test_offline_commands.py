@@ -96,8 +96,8 @@ def test_verify_counts_the_files_of_every_release_or_of_one(fraudctl, with_relea
     assert everything.code == one.code == 0
     assert everything.json == one.json
     assert everything.json["verified"].keys() == {"r0001"}
-    files = everything.json["verified"]["r0001"]
-    assert f"r0001  {files} files as made" in fraudctl("release", "verify", "--repository", with_release).out
+    files = everything.json["verified"]["r0001"]["files"]
+    assert f"r0001  {files} files as signed on" in fraudctl("release", "verify", "--repository", with_release).out
 
 
 def test_list_shows_releases_their_quality_and_which_takes_the_traffic(fraudctl, with_release: Path) -> None:
