@@ -265,13 +265,19 @@ def copy_of(repository: Path, folder: Path) -> Path:
 
 
 def sign_again(repository: Path, changed: str) -> None:
-    """Write a changed file's hash into the manifest, as whoever made it would have."""
+    """Write a changed file's hash into the manifest and sign, as whoever made it would have."""
     import hashlib
+
+    from fraud_release.signing import sign_release
+    from fraud_release.trust import named_signing_key, open_signing_key
 
     path = repository / ensemble_name(1) / MANIFEST_FILE
     manifest = json.loads(path.read_text())
     manifest["files"][changed] = hashlib.sha256((repository / changed).read_bytes()).hexdigest()
     path.write_text(json.dumps(manifest))
+    key = named_signing_key()
+    assert key is not None
+    sign_release(repository, 1, open_signing_key(key))
 
 
 def refusal(
