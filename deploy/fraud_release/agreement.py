@@ -19,7 +19,7 @@ from fraud_release.learning import Labels
 from fraud_release.plain_onnx import plain_form
 from fraud_scoring.decision import DecisionRule
 from fraud_scoring.features import Float32
-from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.pipeline import Pipeline, in_this_process
 
 Margin = Callable[[Float32], Float32]
 """From features FP32 [N, F] to margin FP32 [N, 1]."""
@@ -116,7 +116,8 @@ def check_plain_form(pipeline: Pipeline, graph: bytes, features: Float32) -> dic
     engine is built (docs/tensorrt.md).
     """
     rows = features[np.unique(np.linspace(0, len(features) - 1, AGREEMENT_ROWS).astype(np.int64))]
-    plain = Pipeline(pipeline.schema, plain_form(onnx.load_from_string(graph)).SerializeToString(), pipeline.rule)
+    plain_graph = plain_form(onnx.load_from_string(graph)).SerializeToString()
+    plain = Pipeline(pipeline.schema, pipeline.rule, in_this_process(plain_graph))
     found = compare(pipeline.rule, in_batches(pipeline.margin, rows), in_batches(plain.margin, rows))
     require_same(found, "the form for TensorRT")
     return {name: value for name, value in found.as_dict().items() if value is not None}

@@ -42,7 +42,7 @@ from fraud_release.trust import named_signing_key, open_signing_key
 from fraud_scoring.decision import DecisionRule
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.features import Float32, replay
-from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.pipeline import Pipeline, in_this_process
 from fraud_scoring.reference import REFERENCE_FILE
 from fraud_scoring.releases import DECISION_FILE, GOLDEN_FILE, MODEL_FILE, SCHEMA_FILE
 from fraud_scoring.schema import Schema
@@ -103,8 +103,9 @@ def train(
         graph = to_onnx(booster, len(schema.features)).SerializeToString()
         progress(0.82, "calibration, thresholds, reasons")
         rule = _fit_rule(number, graph, schema, data, features, split, plan.costs)
-        rule, explained = _explain(rule, Pipeline(schema, graph, rule), data, features[split.validation], split, plan)
-        pipeline = Pipeline(schema, graph, rule)
+        pipeline = Pipeline(schema, rule, in_this_process(graph))
+        rule, explained = _explain(rule, pipeline, data, features[split.validation], split, plan)
+        pipeline = Pipeline(schema, rule, pipeline.margin)
         progress(0.88, "parity of the exported model")
         test = features[split.test]
         _check_parity(booster, pipeline, test[:PARITY_ROWS])
@@ -166,8 +167,7 @@ def _fit_rule(
     """Calibration and thresholds from the validation part, reasons from the training part."""
     assert data.is_fraud is not None
     validation = split.validation
-    no_rule = DecisionRule(number, np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.0, 0.0, ())
-    margin = Pipeline(schema, graph, no_rule).margin(features[validation])[:, 0]
+    margin = in_this_process(graph)(features[validation])[:, 0]
     margins, probabilities = fit_calibration(margin, data.is_fraud[validation])
     calibrated = DecisionRule(number, margins, probabilities, 0.0, 0.0, ()).calibrate(margin)
     amount = data.rows[validation, schema.amount_index]

@@ -34,5 +34,5 @@ def logged(log: Path) -> Logged:
             if isinstance(content, Decisions):
                 answers += len(content)
                 repeats += int(content.repeat.sum())
-                scorecard += int((content.verdict[:, _SOURCE] == Source.SCORECARD).sum())
+                scorecard += int((content.verdict[:, _SOURCE] >= Source.SCORECARD).sum())
     return Logged(answers, repeats, scorecard)

@@ -12,18 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from fraud_scoring.decision_log import Context, open_writer
 from fraud_scoring.errors import FraudError
-from fraud_scoring.features import replay
-from fraud_scoring.front_door import FrontDoor, Reply, Request
+from fraud_scoring.front_door import Reply, Request
 from fraud_scoring.pipeline import Pipeline
-from fraud_scoring.releases import decision_rule
-from fraud_scoring.routes import Routes
-from fraud_scoring.scorecard import Scorecard
+from fraud_scoring.routing import Model
+from fraud_scoring.serving import Serving
 from fraud_scoring.settings import LogSettings, Settings
-from fraud_scoring.stores import Answers, open_store
+from fraud_scoring.stores import Answers
 from fraud_scoring.windows import Int64
 
 REPOSITORY_VARIABLE: Final = "FRAUD_REPOSITORY"
@@ -33,18 +28,11 @@ class Job:
     """Answers rows int64 [N, C] as the routed release of a repository does; for one thread."""
 
     def __init__(self, repository: Path, store_url: str, log: LogSettings | None, writer: str) -> None:
-        release = Routes.read(repository).production
-        pipeline = Pipeline.load(repository, release)
-        self._store = open_store(store_url, pipeline.schema)
-        self._log = open_writer(log, writer, Context(release, pipeline.schema.document))
-        self._front_door = FrontDoor(
-            pipeline.schema,
-            self._store,
-            lambda rows: pipeline.answer(rows, self._store.read(rows)),
-            log=self._log,
-            last_resort=Scorecard(pipeline.schema, decision_rule(repository, release)),
-        )
-        replay(pipeline.schema, np.ones((2, pipeline.schema.width), np.int64))  # loads the compiled kernel
+        def in_process(release: int) -> Model:
+            margin = Pipeline.load(repository, release).margin
+            return lambda features, until: margin(features)
+
+        self._serving = Serving(Settings(store_url, log), repository, in_process, writer)
 
     def answer(self, rows: Int64) -> Answers:
         """The answers to one request, as safe as the log makes them; raises what the front door refuses with."""
@@ -55,12 +43,10 @@ class Job:
 
     def answer_all(self, requests: Sequence[Int64]) -> list[Reply]:
         """The answers to several requests as one batch, each its own or its own error."""
-        return self._front_door.answer([Request(rows) for rows in requests])
+        return self._serving.answer([Request(rows) for rows in requests])
 
     def close(self) -> None:
-        if self._log is not None:
-            self._log.close()
-        self._store.close()
+        self._serving.close()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 
 from drift_sidecar.errors import CannotFollow, CheckpointFailed
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Rises with every change of what is kept or of what its bytes mean."""
 FILE: Final = "checkpoint.sqlite"
 UNUSED_FILE: Final = "checkpoint.unused.sqlite"

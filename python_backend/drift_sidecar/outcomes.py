@@ -80,7 +80,7 @@ class Outcomes:
     def add_decisions(self, batch: Batch, groups: Minutes) -> None:
         """Keep a batch's decisions: those of models, given for the first time."""
         decisions = batch.decisions
-        kept = ~decisions.repeat & (decisions.verdict[:, 5] != wire.Source.SCORECARD)
+        kept = ~decisions.repeat & (decisions.verdict[:, 5] < wire.Source.SCORECARD)
         kept &= self._sampled(decisions.transaction[:, batch.id_column])
         rows = np.empty(int(kept.sum()), _DECISION)
         rows["id"] = decisions.transaction[kept, batch.id_column]

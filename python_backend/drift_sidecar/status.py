@@ -18,7 +18,7 @@ from fraud_scoring import wire
 from fraud_scoring.releases import release_name
 
 _SOURCES: Final = len(wire.Source)
-_DEGRADED: Final = (wire.Source.FALLBACK_RELEASE, wire.Source.SCORECARD)
+_DEGRADED: Final = (wire.Source.FALLBACK_RELEASE, wire.Source.SCORECARD, wire.Source.BY_AMOUNT)
 
 
 def troubles(picture: Picture, now: float, most_lag_s: float) -> list[str]:

@@ -1,9 +1,9 @@
-"""The front door: many requests in, ONE call to the release, as many answers out.
+"""The front door: many requests in, ONE answer to all of them, as many answers out.
 
-validate → what is known already? → one release call for the rest → record → log → answer. A request that breaks a rule,
-or a row that was answered before, changes nothing for the requests that it was batched with. An answer is given only
-after the store has recorded it and the decision log has it; where the log cannot be written, nothing is acknowledged as
-decided, and the scorecard answers under its own name.
+validate → what is known already? → the routed releases answer the rest → record → log → answer. A request that
+breaks a rule, or a row that was answered before, changes nothing for the requests that it was batched with. An answer
+is given only after the store has recorded it and the decision log has it; where the log cannot be written, or windows
+cannot be read, nothing is acknowledged as decided, and the last resort answers under its own name.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud_scoring import wire
-from fraud_scoring.decision_log import STAGES, Decisions, LogUnavailable
-from fraud_scoring.errors import FraudError, InvalidInput
+from fraud_scoring.decision_log import STAGES, Context, Decisions, LogUnavailable
+from fraud_scoring.errors import FraudError, InvalidInput, StoreUnavailable
+from fraud_scoring.pace import Pace
 from fraud_scoring.schema import Schema
-from fraud_scoring.stores import Answers, Recorded, WindowStore
+from fraud_scoring.stores import Answers, Recorded, WindowStore, each
 from fraud_scoring.validation import RowRules, read_parameters
 from fraud_scoring.windows import Int64
 
@@ -42,11 +43,17 @@ TELL_AFTER_US: Final = 1_000_000
 """Refusals and failures wait so long for a frame of answers to carry them; then a frame without rows does."""
 
 
+_RELEASE: Final = wire.VERDICT_COLUMNS.index("release")
+
+
 class AnswerLog(Protocol):
     """What the front door needs of a `decision_log.LogWriter`."""
 
     def check(self) -> None:
         """Raise LogUnavailable if a frame cannot be written now."""
+
+    def set_context(self, context: Context) -> None:
+        """Say what the frames from here on mean, where that is not what the ones before meant."""
 
     def append(self, content: Decisions) -> None:
         """Return once the frame is as safe as promised; LogUnavailable: it is not in the log."""
@@ -55,26 +62,39 @@ class AnswerLog(Protocol):
         """Count answers that are not in the log."""
 
 
-class FrontDoor:
-    """Answers dynamic batches. `call_release` scores rows int64 [M, C] in one call and raises ReleaseUnavailable.
+Decide = Callable[[Int64, float], Answers | list[Answers]]
+"""Answers rows int64 [M, C] before a moment of `time.monotonic`; one by one where there are several schemas.
 
-    Without a `log` nothing is logged. `last_resort` answers rows while the log cannot be written; without it they get
-    LogUnavailable.
+Raises a FraudError where it cannot, as ReleaseUnavailable.
+"""
+
+
+class FrontDoor:
+    """Answers dynamic batches; `decide` answers the rows that are new.
+
+    Without a `log` nothing is logged. `last_resort` answers rows while the log or the store cannot be used; without it
+    they get LogUnavailable or StoreUnavailable. `try_out` answers dry runs; without it `decide` does. `contexts` says
+    what the log is to know of the features that a release's answers carry; None where it knows.
     """
 
     def __init__(
         self,
         schema: Schema,
         store: WindowStore,
-        call_release: Callable[[Int64], Answers],
+        decide: Decide,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         *,
         log: AnswerLog | None = None,
         last_resort: Callable[[Int64], Answers] | None = None,
+        try_out: Decide | None = None,
+        contexts: Callable[[int], Context | None] = lambda release: None,
     ) -> None:
         self._schema = schema
-        self._store = store
-        self._call_release = call_release
+        self.store = store
+        self._decide = decide
+        self._try_out = try_out or decide
+        self._contexts = contexts
+        self._pace = Pace()
         self._now_us = now_us
         self._log = log
         self._last_resort = last_resort
@@ -85,11 +105,14 @@ class FrontDoor:
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply per request, in their order. Those without an answer are counted, and the log tells how many."""
+        self._pace.begin()
         try:
             replies = self._answer(requests)
         except Exception:
             self._failed += len(requests)
             raise
+        finally:
+            self._pace.end()
         for reply in replies:
             if isinstance(reply, FraudError):
                 if isinstance(reply, InvalidInput):
@@ -162,7 +185,8 @@ class FrontDoor:
 
     def _try(self, requests: list[Request]) -> list[Reply]:
         """A dry run: score and forget."""
-        return [self._call_release(request.rows) for request in requests]
+        until = self._until(requests)
+        return [_whole(self._try_out(request.rows, until)) for request in requests]
 
     def _score(self, requests: list[Request]) -> list[Reply]:
         """Score what is new, record it, answer the rest as it was answered before, and log all of it."""
@@ -173,12 +197,14 @@ class FrontDoor:
                 self._log.check()
             self._mark()
             unique, inverse = _unique_rows(rows[:, self._schema.id_index])
-            recorded = self._store.recall(rows[unique, self._schema.id_index])
+            recorded = self.store.recall(rows[unique, self._schema.id_index])
             if not any(recorded) and len(unique) == len(rows):
                 self._mark()
-                answers = self._call_release(rows)
+                answers = self._decide(rows, self._until(requests))
                 self._mark()
-                stood = self._store.record(rows, answers)
+                if isinstance(answers, list):
+                    return self._settle(requests, rows, answers)
+                stood = self.store.record(rows, answers)
                 self._mark()
                 if not any(stood):
                     self._write(rows, answers, np.zeros(len(rows), np.bool_), requests)
@@ -188,30 +214,58 @@ class FrontDoor:
             if any(map(_differs, recorded, first)) or (rows != first[inverse]).any():
                 return self._score_without_clashes(requests, recorded)
             self._mark()
-            answered = self._score_the_new(first, recorded)
+            answered = self._score_the_new(first, recorded, self._until(requests))
             if answered is None:
                 return self._score(requests)
             self._write_each(rows, [answered[i] for i in inverse.tolist()], recorded, inverse, requests)
             return _gather(answered, inverse, requests)
         except LogUnavailable as failure:
             return self._unlogged(requests, rows, failure)
+        except StoreUnavailable as failure:
+            return self._without_store(requests, rows, failure)
 
-    def _score_the_new(self, first: Int64, recorded: list[Recorded | None]) -> list[Answers] | None:
+    def _score_the_new(self, first: Int64, recorded: list[Recorded | None], until: float) -> list[Answers] | None:
         """The answer to each of the distinct rows `first`; None if another front door was faster."""
         answered = [None if known is None else known.answer for known in recorded]
         new = np.array([i for i, answer in enumerate(answered) if answer is None], np.int64)
         if len(new):
-            answers = self._call_release(first[new])
+            answers = self._decide(first[new], until)
             self._mark()
-            stood = self._store.record(first[new], answers)
-            if any(before is not None and before.answer is not None for before in stood) or any(
-                map(_differs, stood, first[new])
-            ):
+            found = answers if isinstance(answers, list) else each(answers)
+            if not self._record_each(first[new], found):
                 return None
-            for position, index in enumerate(new.tolist()):
-                answered[index] = _row(answers, position)
+            for answer, index in zip(found, new.tolist(), strict=True):
+                answered[index] = answer
         self._mark()
         return [answer for answer in answered if answer is not None]
+
+    def _settle(self, requests: list[Request], rows: Int64, answered: list[Answers]) -> list[Reply]:
+        """Record and log distinct new rows that were answered one by one."""
+        if not self._record_each(rows, answered):
+            return self._score(requests)
+        self._mark()
+        everyone = np.arange(len(rows))
+        self._write_each(rows, answered, [None] * len(rows), everyone, requests)
+        return _gather(answered, everyone, requests)
+
+    def _record_each(self, rows: Int64, answered: list[Answers]) -> bool:
+        """Record rows with their answers of one row each; False if another front door was faster with one of them."""
+        for mine in self._alike(answered):
+            stood = self.store.record(rows[mine], _joined_answers([answered[i] for i in mine]))
+            if any(before is not None and before.answer is not None for before in stood) or any(
+                map(_differs, stood, rows[mine])
+            ):
+                return False
+        return True
+
+    def _without_store(self, requests: list[Request], rows: Int64, failure: StoreUnavailable) -> list[Reply]:
+        """Answers by the last resort while windows cannot be read; the store is told, for when it is back."""
+        if self._last_resort is None:
+            raise failure
+        answers = self._last_resort(rows)
+        self.store.record(rows, answers)
+        self._write(rows, answers, np.zeros(len(rows), np.bool_), requests)
+        return _split(answers, requests)
 
     def _unlogged(self, requests: list[Request], rows: Int64, failure: LogUnavailable) -> list[Reply]:
         """Answers while the log cannot be written: by the last resort, counted as missing from the log."""
@@ -224,6 +278,8 @@ class FrontDoor:
         """One frame: `answers` to `rows`, which lie in the order of `requests`."""
         if self._log is None:
             return
+        if answers.features.shape[1] and (context := self._contexts(int(answers.verdict[0, _RELEASE]))) is not None:
+            self._log.set_context(context)
         elapsed_us = (time.perf_counter_ns() - self._marks[0]) // 1000
         deadlines = [read_parameters(request.parameters)[1] for request in requests]
         marks = self._marks + self._marks[-1:] * (1 + len(STAGES) - len(self._marks))  # a stage that was not needed: 0
@@ -262,21 +318,28 @@ class FrontDoor:
         inverse: Int64,
         requests: list[Request],
     ) -> None:
-        """The same for rows that were answered at different times: a frame for each width of features."""
+        """The same for rows that were answered one by one: a frame for each schema, or width, of features."""
         known = np.array([one is not None and one.answer is not None for one in recorded], np.bool_)
         _, place = np.unique(inverse, return_index=True)
         repeat = known[inverse]
         repeat[np.setdiff1d(np.arange(len(rows)), place)] = True
         row_of = [Request(row[None, :], request.parameters) for request in requests for row in request.rows]
-        widths = np.array([answer.features.shape[1] for answer in answered])
-        for width in np.unique(widths):
-            mine = np.flatnonzero(widths == width)
-            joined = Answers(
-                np.concatenate([answered[i].score for i in mine]),
-                np.concatenate([answered[i].verdict for i in mine]),
-                np.concatenate([answered[i].features for i in mine]),
-            )
+        for mine in self._alike(answered):
+            joined = _joined_answers([answered[i] for i in mine])
             self._write(rows[mine], joined, repeat[mine], [row_of[i] for i in mine])
+
+    def _alike(self, answered: list[Answers]) -> list[list[int]]:
+        """The places of answers of one row that can lie in one matrix: features of one width and, if known, schema."""
+        groups: dict[tuple[int, Context | None], list[int]] = {}
+        for place, answer in enumerate(answered):
+            width = answer.features.shape[1]
+            context = self._contexts(int(answer.verdict[0, _RELEASE])) if width else None
+            groups.setdefault((width, context), []).append(place)
+        return list(groups.values())
+
+    def _until(self, requests: Sequence[Request]) -> float:
+        """When the releases must have answered a batch; the shortest deadline in it counts."""
+        return self._pace.until(min(read_parameters(request.parameters)[1] for request in requests))
 
     def _mark(self) -> None:
         """The end of a stage."""
@@ -332,9 +395,18 @@ def _unique_rows(ids: Int64) -> tuple[Int64, Int64]:
     return first[order], rank[inverse]
 
 
-def _row(answers: Answers, index: int) -> Answers:
-    part = slice(index, index + 1)
-    return Answers(answers.score[part].reshape(1), answers.verdict[part], answers.features[part])
+def _joined_answers(answered: Sequence[Answers]) -> Answers:
+    """Answers of one row each, with features of one schema, as answers of many."""
+    return Answers(
+        np.concatenate([answer.score for answer in answered]),
+        np.concatenate([answer.verdict for answer in answered]),
+        np.concatenate([answer.features for answer in answered]),
+    )
+
+
+def _whole(answers: Answers | list[Answers]) -> Answers:
+    """Answers to the rows of one request that was not split over releases."""
+    return answers if isinstance(answers, Answers) else _joined_answers(answers)
 
 
 def _split(answers: Answers, requests: list[Request]) -> list[Reply]:

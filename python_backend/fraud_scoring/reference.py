@@ -256,7 +256,7 @@ def compared(reference: Reference, decisions: Decisions) -> Mask:
     """The rows that are compared with `reference`: decided by its release, by the model, and for the first time."""
     mask: Mask = (
         ~decisions.repeat
-        & (decisions.verdict[:, 5] != wire.Source.SCORECARD)
+        & (decisions.verdict[:, 5] < wire.Source.SCORECARD)
         & (decisions.verdict[:, 4] == reference.release)
     )
     return mask

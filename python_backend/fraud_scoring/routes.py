@@ -282,9 +282,9 @@ class Routes:
             "fallback": {
                 "release": self.fallback.release,
                 "scorecard": self.fallback.scorecard,
-                "by_amount": vars(self.fallback.by_amount),
+                "by_amount": dict(vars(self.fallback.by_amount)),
             },
-            "deadline": vars(self.deadline),
+            "deadline": dict(vars(self.deadline)),
         }
 
     @classmethod
@@ -322,6 +322,26 @@ class Routes:
             ) from None
         except UnicodeDecodeError:
             raise _broken("it is no text") from None
+
+
+class RoutesWatch:
+    """Says when the table of `repository` is another one. Asking costs a look at the file's entry."""
+
+    def __init__(self, repository: Path) -> None:
+        self._repository = repository
+        self._seen: tuple[int, int, int] | None = None
+
+    def news(self) -> Routes | None:
+        """The table, if it is not the one that was returned, or refused, last; raises what `Routes.read` does."""
+        try:
+            entry = (self._repository / ROUTES_FILE).stat()
+            there = (entry.st_ino, entry.st_mtime_ns, entry.st_size)
+        except OSError:
+            there = None
+        if there is not None and there == self._seen:
+            return None
+        self._seen = there
+        return Routes.read(self._repository)
 
 
 def bucket_of(salt: str, customer_keys: Int64) -> Int64:

@@ -7,8 +7,8 @@ names, ranges and roles of the columns come from here and from nowhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -166,6 +166,14 @@ class Schema:
             )
         text = json.dumps(document, sort_keys=True, indent=1)
         return cls(name, columns, features, int(late_by_days * MICROSECONDS_PER_DAY), text)
+
+
+def united(schemas: Iterable[Schema]) -> Schema:
+    """The first of `schemas`, which have the same columns, reaching as far back as any of them: what a store keeps."""
+    first, *others = dict.fromkeys(schemas)
+    features = dict.fromkeys(feature for schema in (first, *others) for feature in schema.features)
+    late_by_us = max(schema.late_by_us for schema in (first, *others))
+    return replace(first, features=tuple(features), late_by_us=late_by_us) if others else first
 
 
 def load_schema(path: Path) -> Schema:

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -20,9 +23,7 @@ from fraud_scoring.decision_log import LogUnavailable
 from fraud_scoring.errors import FraudError, InvalidInput, ReleaseUnavailable, StoreUnavailable
 from fraud_scoring.features import Float32
 from fraud_scoring.front_door import Reply, Request
-from fraud_scoring.releases import ensemble_name, part_name
-from fraud_scoring.stores import Answers
-from fraud_scoring.windows import Int64
+from fraud_scoring.releases import part_name
 
 Array = npt.NDArray[Any]
 Execute = Callable[[Any, Sequence[Any]], list[Any]]
@@ -105,23 +106,6 @@ def front_door_response(reply: Reply, wants_features: bool) -> Any:
     return pb_utils.InferenceResponse(tensors)
 
 
-def call_release(number: int, rows: Int64) -> Answers:
-    """Score `rows` by a release's ensemble, in one call; ReleaseUnavailable says why it did not answer."""
-    request = pb_utils.InferenceRequest(
-        model_name=ensemble_name(number),
-        requested_output_names=[wire.SCORE, wire.VERDICT, wire.FEATURES],
-        inputs=[pb_utils.Tensor(wire.TRANSACTION, rows)],
-    )
-    response = request.exec()
-    if response.has_error():
-        raise ReleaseUnavailable(f"release {ensemble_name(number)} did not answer: {response.error().message()}")
-    score, verdict, features = (
-        pb_utils.get_output_tensor_by_name(response, name).as_numpy()
-        for name in (wire.SCORE, wire.VERDICT, wire.FEATURES)
-    )
-    return Answers(score, verdict, features)
-
-
 def call_model(number: int, features: Float32) -> Float32:
     """Margins FP32 [M, 1] for features FP32 [M, F] by a release's model; ReleaseUnavailable: no answer."""
     name = part_name("model", number)
@@ -135,3 +119,50 @@ def call_model(number: int, features: Float32) -> Float32:
         raise ReleaseUnavailable(f"model {name} did not answer: {response.error().message()}")
     margin: Float32 = pb_utils.get_output_tensor_by_name(response, "margin").as_numpy()
     return margin
+
+
+class TritonModel:
+    """A release's model, asked from a thread: one that hangs costs its callers their limit, and no more.
+
+    The thread lives from call to call. One that a call is stuck in is left to itself, and ends when the call does.
+    """
+
+    def __init__(self, release: int) -> None:
+        self._release = release
+        self._name = part_name("model", release)
+        self._calls: SimpleQueue[Array | None] | None = None
+        self._answers: SimpleQueue[Array | ReleaseUnavailable] = SimpleQueue()
+        self._lock = threading.Lock()
+
+    def __call__(self, features: Float32, until: float) -> Float32:
+        """Margins FP32 [N, 1] for features FP32 [N, F]; ReleaseUnavailable by `until` (time.monotonic)."""
+        with self._lock:
+            if self._calls is None:
+                self._calls, self._answers = SimpleQueue(), SimpleQueue()
+                threading.Thread(target=self._serve, args=(self._calls, self._answers), daemon=True).start()
+            self._calls.put(features)
+            try:
+                answer = self._answers.get(timeout=max(0.0, until - time.monotonic()))
+            except Empty:
+                self._calls.put(None)
+                self._calls = None
+                raise ReleaseUnavailable(f"{self._name} did not answer in time") from None
+        if isinstance(answer, ReleaseUnavailable):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._lock:
+            if self._calls is not None:
+                self._calls.put(None)
+                self._calls = None
+
+    def _serve(self, calls: SimpleQueue[Array | None], answers: SimpleQueue[Array | ReleaseUnavailable]) -> None:
+        while (features := calls.get()) is not None:
+            try:
+                answers.put(call_model(self._release, features))
+            except ReleaseUnavailable as failure:
+                answers.put(failure)
+            except Exception as error:  # noqa: BLE001 - the thread must answer
+                answers.put(ReleaseUnavailable(f"{self._name} could not be asked: {error}"))

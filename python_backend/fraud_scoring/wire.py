@@ -82,12 +82,16 @@ class Decision(IntEnum):
 
 
 class Source(IntEnum):
-    """Who decided (`verdict` column 5); anything but PRIMARY and CANARY is a degraded answer."""
+    """Who decided (`verdict` column 5); anything but PRIMARY and CANARY is a degraded answer.
+
+    From SCORECARD on no release decided: such an answer has no features.
+    """
 
     PRIMARY = 0
     CANARY = 1
     FALLBACK_RELEASE = 2
     SCORECARD = 3
+    BY_AMOUNT = 4
 
 
 class Accepted(IntEnum):

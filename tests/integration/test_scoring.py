@@ -317,14 +317,14 @@ class TestManyAtOnce:
             async with aio.InferenceServerClient(server.url) as triton:
                 with server.slow_store():
                     first = asyncio.create_task(triton.infer("fraud_score", [tensor(rows[:1])]))
-                    await asyncio.to_thread(until, lambda: _executions(server, "fraud_r0001") > before)
-                    begun = _executions(server, "fraud_r0001")
+                    await asyncio.to_thread(until, lambda: _executions(server, "fraud_model_r0001") > before)
+                    begun = _executions(server, "fraud_model_r0001")
                     others = [asyncio.create_task(triton.infer("fraud_score", [tensor(row[None])])) for row in rows[1:]]
                     await asyncio.to_thread(until, lambda: server.waiting_requests() >= len(others))
                 await asyncio.gather(first, *others)
-                return _executions(server, "fraud_r0001") - begun
+                return _executions(server, "fraud_model_r0001") - begun
 
-        before = _executions(server, "fraud_r0001")
+        before = _executions(server, "fraud_model_r0001")
         # the supervisor's probe asks beside it
         assert asyncio.run(run()) <= 10
 

@@ -158,7 +158,7 @@ def _context() -> Context:
     return Context(7, DEFAULT_SCHEMA.document)
 
 
-def _release(rows: Int64) -> Answers:
+def _release(rows: Int64, until: float) -> Answers:
     return answers_for(rows, features=15)
 
 

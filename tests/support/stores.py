@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import signal
 from collections.abc import Callable
@@ -100,7 +101,7 @@ class WindowRelease:
         self._store = store
         self._features = FeatureSet(schema, folding)
 
-    def __call__(self, rows: Int64) -> Answers:
+    def __call__(self, rows: Int64, until: float = math.inf) -> Answers:
         self.calls.append(rows)
         features = self._features.compute(rows, self._store.read(rows))
         verdict = np.zeros((len(rows), wire.VERDICT_WIDTH), np.int32)

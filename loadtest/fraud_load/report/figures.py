@@ -147,7 +147,7 @@ def outcome_masks(requests: Requests) -> dict[str, npt.NDArray[np.bool_]]:
         "primary": answered & (requests.source == Source.PRIMARY),
         "canary": answered & (requests.source == Source.CANARY),
         "fallback release": answered & (requests.source == Source.FALLBACK_RELEASE),
-        "scorecard": answered & (requests.source == Source.SCORECARD),
+        "scorecard": answered & (requests.source >= Source.SCORECARD),
         "by whom not told": answered & (requests.source == NO_SOURCE),
         "refused rightly": bad & (status == Status.REFUSED),
         "bad, yet answered": bad & (status == Status.OK),

@@ -20,7 +20,8 @@ _SOURCE = wire.VERDICT_COLUMNS.index("source")
 
 @dataclass
 class Replay:
-    """`different`: replayed decisions of which any bit of score or verdict differs; `unknown_release`: not replayed."""
+    """`different`: replayed decisions of which any bit of score or verdict differs; `unknown_release`: not replayed;
+    `scorecard`: answers that no release decided."""
 
     replayed: int = 0
     different: int = 0
@@ -42,9 +43,9 @@ def replay_log(
         for number in segments(log / name):
             for _, schema, content in decisions(frames_of(log / name, number)):
                 sources = content.verdict[:, _SOURCE]
-                out.scorecard += int((sources == wire.Source.SCORECARD).sum())
+                out.scorecard += int((sources >= wire.Source.SCORECARD).sum())
                 for release in np.unique(content.verdict[:, _RELEASE]).tolist():
-                    mine = (content.verdict[:, _RELEASE] == release) & (sources != wire.Source.SCORECARD)
+                    mine = (content.verdict[:, _RELEASE] == release) & (sources < wire.Source.SCORECARD)
                     if not mine.any():
                         continue  # a scorecard's rows, which have no features
                     if release not in pipelines:

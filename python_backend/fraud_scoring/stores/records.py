@@ -49,6 +49,14 @@ class Answers:
     features: Float32
 
 
+def each(answers: Answers) -> list[Answers]:
+    """The rows of a batch of answers, each as answers of one row: score FP32 [1], verdict [1, 6], features [1, F]."""
+    return [
+        Answers(answers.score[i : i + 1].reshape(1), answers.verdict[i : i + 1], answers.features[i : i + 1])
+        for i in range(len(answers.verdict))
+    ]
+
+
 @dataclass(frozen=True)
 class Recorded:
     """One transaction as it was recorded; `answer` is None for history that was never answered here."""

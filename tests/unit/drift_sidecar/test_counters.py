@@ -156,7 +156,8 @@ def counted(books: Books, release: int = 7) -> Counter[tuple[int, int, int, int]
         assert vector is not None
         for cell, count in enumerate(traffic.MIX.of(vector).tolist()):
             if count:
-                found[release, minute, cell // 4, cell % 4] = count
+                decision, source = divmod(cell, len(wire.Source))
+                found[release, minute, decision, source] = count
     return found
 
 

@@ -73,7 +73,7 @@ def test_a_decision_is_degraded_unless_primary_or_canary_made_it(
         return tensors
 
     decision = FraudClient(transport=fake_transport(from_source)).score(transaction())
-    assert decision.degraded == (source in (Source.FALLBACK_RELEASE, Source.SCORECARD))
+    assert decision.degraded == (source in (Source.FALLBACK_RELEASE, Source.SCORECARD, Source.BY_AMOUNT))
 
 
 def test_a_transaction_travels_as_one_row_of_64_bit_numbers(client: FraudClient, transport: Any) -> None:

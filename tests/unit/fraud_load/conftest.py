@@ -27,7 +27,9 @@ class Inside:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.store = MemoryStore(pipeline.schema)
-        self._door = FrontDoor(pipeline.schema, self.store, lambda rows: pipeline.answer(rows, self.store.read(rows)))
+        self._door = FrontDoor(
+            pipeline.schema, self.store, lambda rows, until: pipeline.answer(rows, self.store.read(rows))
+        )
 
     def __call__(self, call: Call) -> Tensors:
         if call.model == wire.FEEDBACK_MODEL:

@@ -38,6 +38,10 @@ class FakeLog:
         self.missed = 0
         self.fails = ""
         self._steps = steps
+        self.contexts: list[Context] = []
+
+    def set_context(self, context: Context) -> None:
+        self.contexts.append(context)
 
     def check(self) -> None:
         if self.fails == "check":
@@ -84,7 +88,7 @@ class House:
             DEFAULT_SCHEMA, self.store, self._release, now_us=self.clock, log=self.log, last_resort=scorecard
         )
 
-    def _release(self, rows: Int64) -> Answers:
+    def _release(self, rows: Int64, until: float) -> Answers:
         self.steps.append("score")
         if self.failure is not None:
             raise self.failure
@@ -317,7 +321,9 @@ def test_with_a_real_log_on_a_full_disk_a_gap_tells_how_many_answers_are_not_in_
     signer, clock = Signer(Ed25519PrivateKey.generate()), Clock(MONDAY_US)
     log = LogWriter(tmp_path / "log" / "front-door-0", Context(7, DEFAULT_SCHEMA.document), signer, now_us=clock)
     store = MemoryStore(DEFAULT_SCHEMA, now_us=clock)
-    door = FrontDoor(DEFAULT_SCHEMA, store, answers_for, now_us=clock, log=log, last_resort=scorecard)
+    door = FrontDoor(
+        DEFAULT_SCHEMA, store, lambda rows, until: answers_for(rows), now_us=clock, log=log, last_resort=scorecard
+    )
     real, full = os.write, [False]
 
     def write(descriptor: int, data: bytes) -> int:

@@ -27,7 +27,7 @@ class FakeRelease:
         self.calls: list[Int64] = []
         self.failure: FraudError | None = None
 
-    def __call__(self, rows: Int64) -> Answers:
+    def __call__(self, rows: Int64, until: float) -> Answers:
         self.calls.append(rows)
         if self.failure is not None:
             raise self.failure
@@ -356,7 +356,7 @@ def test_without_its_store_the_whole_batch_is_unanswered_and_unrecorded(
 
 
 def test_a_failing_dry_run_takes_nobody_with_it(store: MemoryStore) -> None:
-    def only_mondays_customer(rows: Int64) -> Answers:
+    def only_mondays_customer(rows: Int64, until: float) -> Answers:
         if (rows[:, 2] != 1).any():
             raise ReleaseUnavailable("no answer")
         return answers_for(rows)
@@ -371,10 +371,10 @@ def front_door_that_is_overtaken(store: MemoryStore, meanwhile: Callable[[], obj
     pending = [meanwhile]
     release = FakeRelease()
 
-    def slow_release(rows: Int64) -> Answers:
+    def slow_release(rows: Int64, until: float) -> Answers:
         while pending:
             pending.pop()()
-        return release(rows)
+        return release(rows, until)
 
     return FrontDoor(DEFAULT_SCHEMA, store, slow_release, now_us=Clock())
 

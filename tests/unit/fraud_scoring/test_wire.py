@@ -14,6 +14,7 @@ def test_the_codes_stay_what_they_were_published_as() -> None:
         "CANARY": 1,
         "FALLBACK_RELEASE": 2,
         "SCORECARD": 3,
+        "BY_AMOUNT": 4,
     }
     assert {code.name: code.value for code in wire.Accepted} == {
         "UNKNOWN_TRANSACTION": 0,

@@ -1,0 +1,112 @@
+"""The front door with all that it holds: route table, releases, window store, decision log.
+
+The served model and the benchmark's in-process job are this; they differ in where a release's model runs.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fraud_scoring.decision_log import open_writer
+from fraud_scoring.errors import FraudError, ReleaseUnavailable
+from fraud_scoring.features import Float32, replay
+from fraud_scoring.front_door import FrontDoor, Reply, Request
+from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.releases import GOLDEN_FILE, ensemble_name, pinned_schema, release_name
+from fraud_scoring.routes import Routes, RoutesWatch
+from fraud_scoring.routing import Golden, Model, Router, ServedRelease
+from fraud_scoring.schema import Schema, united
+from fraud_scoring.settings import Settings
+from fraud_scoring.stores import WindowStore, open_store
+from fraud_scoring.summary import load as load_summary
+from fraud_scoring.windows import History, Int64
+
+_LOG = logging.getLogger(__name__)
+
+
+class Serving:
+    """Answers by the route table of `repository` as it is at that moment; `open_model` says where a model runs.
+
+    `writer` names this process in the decision log.
+    """
+
+    def __init__(self, settings: Settings, repository: Path, open_model: Callable[[int], Model], writer: str) -> None:
+        self._settings = settings
+        self._repository = repository
+        self._open_model = open_model
+        self._watch = RoutesWatch(repository)
+        routes = self._watch.news()
+        assert routes is not None, "the first look has news, or raises"
+        self._store, self._kept = self._open_store(routes)
+        self._router = Router(routes, self._read, self._open_release)
+        schema = self._router.schema
+        context = self._router.context_of(routes.production)
+        assert context is not None, "production is in its own table"
+        self._log = open_writer(settings.log, writer, context)
+        self._front_door = FrontDoor(
+            schema,
+            self._store,
+            self._router.answer,
+            log=self._log,
+            last_resort=self._router.last_resort,
+            try_out=self._router.answer_by_production,
+            contexts=self._router.context_of,
+        )
+        replay(schema, np.ones((2, schema.width), np.int64))  # loads the compiled kernel before the first caller waits
+        load_summary()
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """One reply per request, in their order, by the table that is there now."""
+        self._follow()
+        return self._front_door.answer(requests)
+
+    def close(self) -> None:
+        """Release what is held."""
+        self._router.close()
+        if self._log is not None:
+            self._log.close()
+        self._store.close()
+
+    def _follow(self) -> None:
+        """Take up a new table; one that cannot be used is told once, and the one before stays."""
+        try:
+            routes = self._watch.news()
+            if routes is None:
+                return
+            if united(self._schemas(routes)) != self._kept:
+                self._store.close()
+                self._store, self._kept = self._open_store(routes)
+                self._front_door.store = self._store
+            self._router.follow(routes)
+            _LOG.warning("routes: epoch %d is followed", routes.epoch)
+        except FraudError as refusal:
+            _LOG.error("routes: the table stays at epoch %d: %s", self._router.routes.epoch, refusal)
+
+    def _read(self, rows: Int64) -> Sequence[History]:
+        return self._store.read(rows)
+
+    def _schemas(self, routes: Routes) -> list[Schema]:
+        return [pinned_schema(self._repository, release) for release in routes.loaded]
+
+    def _open_store(self, routes: Routes) -> tuple[WindowStore, Schema]:
+        """A store that keeps what any release of the table looks at, and the schema that says so."""
+        schema = united(self._schemas(routes))
+        return open_store(self._settings.store_url, schema), schema
+
+    def _open_release(self, number: int) -> ServedRelease:
+        folder = self._repository / ensemble_name(number)
+        golden = dict(np.load(io.BytesIO((folder / GOLDEN_FILE).read_bytes())))
+
+        def not_here(features: Float32) -> Float32:
+            raise ReleaseUnavailable(f"the model of release {release_name(number)} is not in this process")
+
+        return ServedRelease(
+            Pipeline.load(self._repository, number, not_here),
+            self._open_model(number),
+            Golden(golden["features"], golden["score"], golden["verdict"]),
+        )
