@@ -16,7 +16,7 @@ from fraud_client._policy import Policy
 from fraud_client._recent import Budget
 from fraud_client._stats import EndpointStats, Stats
 
-KEPT_FOR_LATE: Final = 0.2
+KEPT_FOR_LATE: Final = 0.4
 """Share of the hedge budget that only requests that are later than late may take (see `hedge`)."""
 LEAST_TIME: Final = 0.001
 """A request that has less than this to be answered is not sent again."""
@@ -127,8 +127,8 @@ class Endpoints:
     def hedge(self, slow: Attempt, left: float, now: float, *, late: bool) -> Attempt | None:
         """A second request beside one that is slow, if another endpoint is good, and likely to answer in time.
 
-        One request in twenty is slower than the p95, so hedges at that moment alone would spend the whole budget. A
-        fifth of it is kept for the `late`: those that were refused one at the p95 and still have no answer, as when a
+        One request in twenty is slower than the p95, so hedges at that moment alone would spend the whole budget. Two
+        fifths of it are kept for the `late`: those that were refused one at the p95 and still have no answer, as when a
         server hangs.
         """
         if not self.hedge_can_answer(left):

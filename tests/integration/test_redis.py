@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from fraud_client import FraudClient, Unavailable
+from fraud_client import AsyncFraudClient, BreakerState, Decision, FraudClient, Policy, Transaction, Unavailable
 from support.redis import MISSING, PROGRAM, RedisServer
 from support.server import Server, json_of, until
 
@@ -35,6 +39,16 @@ def over_redis(
         yield server
 
 
+@pytest.fixture(scope="module")
+def beside(redis: RedisServer, served_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A second server over the same Redis, for tests to harm."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("FRAUD_STORE", f"redis://:{PASSWORD}@127.0.0.1:{redis.port}?timeout_ms=1000")
+        server = Server(served_repository, tmp_path_factory.mktemp("beside"))
+    with server:
+        yield server
+
+
 def test_a_history_through_the_server_has_the_features_of_the_replay_though_it_is_killed_halfway(
     over_redis: Server, small_data_file: Path
 ) -> None:
@@ -46,6 +60,54 @@ def test_a_history_through_the_server_has_the_features_of_the_replay_though_it_i
     assert found["mismatches"] == found["labels_unknown"] == 0
     assert found["repeats"] > 0.1 * ROWS
     assert found["killed"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_a_server_of_two_that_is_killed_or_frozen_under_load_costs_no_call_and_is_used_again(
+    over_redis: Server, beside: Server, fresh, number: signal.Signals
+) -> None:
+    answers: dict[int, tuple[Transaction, Decision]] = {}
+
+    async def caller(client: AsyncFraudClient, going: asyncio.Event) -> None:
+        while going.is_set():
+            transaction = fresh.transaction()
+            answers[transaction.transaction_id] = transaction, await client.score(transaction)
+
+    async def scene() -> None:
+        going = asyncio.Event()
+        going.set()
+        policy = Policy(window=60.0)  # the budget of a client that has sent for a minute
+        async with AsyncFraudClient([over_redis.url, beside.url], deadline=5.0, policy=policy) as client:
+
+            def closed() -> bool:
+                return client.stats().endpoints[1].breaker is BreakerState.CLOSED
+
+            assert await client.ready()
+            callers = [asyncio.create_task(caller(client, going)) for _ in range(16)]
+
+            async def until_then(happened: Callable[[], bool]) -> None:
+                """While the callers go on; what fails one of them fails here."""
+                while not happened():
+                    done, _ = await asyncio.wait(callers, timeout=0.02, return_when=asyncio.FIRST_EXCEPTION)
+                    for task in done:
+                        task.result()
+
+            await asyncio.wait_for(until_then(lambda: client.stats().requests > 600), 60)
+            triton = beside.triton()
+            triton.send_signal(number)
+            await asyncio.wait_for(until_then(lambda: not closed()), 60)
+            if number is signal.SIGSTOP:
+                with suppress(psutil.NoSuchProcess):  # the supervisor may have ended it before
+                    triton.resume()
+            await asyncio.wait_for(until_then(closed), 90)
+            going.clear()
+            await asyncio.gather(*callers)
+
+    asyncio.run(scene())
+    some = list(answers.values())[::37]
+    with FraudClient(over_redis.url, deadline=20.0) as client:
+        again = client.score_many([transaction for transaction, _ in some])
+    assert again == [decision for _, decision in some]
 
 
 def test_while_the_redis_is_gone_callers_are_told_so_and_are_served_again_when_it_is_back(
