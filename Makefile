@@ -27,8 +27,8 @@ test: setup parts lint ## everything that a change must pass
 soak: setup ## the long crash and tampering tests (about 40 minutes)
 	@$(BIN)/python -m pytest tests/soak -s --timeout 0
 
-parts:
-	@$(PYTHON) deploy/bootstrap.py --test-parts
+parts: setup
+	@$(PYTHON) deploy/bootstrap.py --test-parts $(VENV)
 
 lint: setup ## format, lint, strict types
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
@@ -44,6 +44,8 @@ unit: setup ## the fast tests only: no server is started
 lock: setup ## write requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra load --universal --python-version 3.10 \
 	    --generate-hashes --no-header --upgrade -q -o requirements.lock
+	@$(BIN)/uv pip compile deploy/tensorrt-rtx.in --universal --python-version 3.10 \
+	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/tensorrt-rtx.txt
 	@cd loadtest/fraud_bench/peers && for peer in fastapi litserve mlserver; do \
 	    $(CURDIR)/$(BIN)/uv pip compile $$peer/requirements.in -c $(CURDIR)/requirements.lock --universal \
 	    --python-version 3.10 --generate-hashes --no-header --no-annotate --upgrade -q -o $$peer/requirements.txt \
@@ -52,5 +54,5 @@ lock: setup ## write requirements.lock anew from pyproject.toml
 clean: ## remove the environment, the state and the built releases
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	chmod -R u+w model_repository && rm -rf model_repository/fraud_*r[0-9]* model_repository/.staging-* \
-	    model_repository/routes.json model_repository/.release.lock
+	    model_repository/routes.json model_repository/.release.lock model_repository/.timings_*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """Make or repair the project's environment: `python3 deploy/bootstrap.py .venv`. Standard library only.
 
-`python3 deploy/bootstrap.py --test-parts` installs the servers and the browser that tests run against, where it may.
+`python3 deploy/bootstrap.py --test-parts .venv` installs the servers and the browser that tests run against, where it
+may, and into the environment what only tests need and is too large for everybody (TensorRT-RTX).
 
 Refuses at once what cannot work (Python version, glibc, missing libpython), each with what to do instead. The
 environment is complete if and only if its stamp holds the hash of what it was made from; anything else, a
@@ -38,6 +39,9 @@ TEST_PARTS = {
     "chromium": "chromium",
 }
 """Programs that tests use, and the Debian package of each. A test whose program is not there is skipped and says so."""
+
+PACKAGE_PARTS = {"tensorrt_rtx": "deploy/tensorrt-rtx.txt"}
+"""Modules that tests use, and the locked requirements of each; the same goes for them."""
 
 
 class Refused(Exception):
@@ -115,6 +119,18 @@ def install_test_parts() -> None:
             )
 
 
+def install_package_parts(venv: Path) -> None:
+    """Modules that tests need beside the lock file; what cannot be installed is named."""
+    for module, requirements in PACKAGE_PARTS.items():
+        if any(venv.glob(f"lib/python3.*/site-packages/{module}/__init__.py")):
+            continue
+        sys.stderr.write(f"setup: installing {module} for the tests (91 MB)\n")
+        command = [venv / "bin" / "uv", "pip", "install", "-q", "--require-hashes", "-r", ROOT / requirements]
+        environment = {**os.environ, "VIRTUAL_ENV": str(venv)}
+        if subprocess.run(command, check=False, env=environment).returncode != 0:
+            sys.stderr.write(f"setup: {module} is not here; its tests are skipped. Run: make parts\n")
+
+
 def fingerprint() -> str:
     """Hash of everything that the environment is made from."""
     digest = hashlib.sha256(f"{sys.version}{UV}{ROOT}".encode())
@@ -153,8 +169,10 @@ def build(venv: Path) -> None:
 
 
 def main() -> int:
-    if sys.argv[1:] == ["--test-parts"]:
+    if sys.argv[1:2] == ["--test-parts"]:
         install_test_parts()
+        for venv in sys.argv[2:]:
+            install_package_parts(Path(venv).absolute())
         return 0
     venv = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv").absolute()
     try:

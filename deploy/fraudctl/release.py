@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from fraudctl.engine import build, engines
 from fraudctl.options import (
     home_option,
     json_option,
@@ -27,7 +28,7 @@ def release() -> None:
     """Train releases and look at them. A release is immutable: features, model, decision, under one name."""
 
 
-for _command in (admit, keys, sign, verify):
+for _command in (admit, build, engines, keys, sign, verify):
     release.add_command(_command)
 
 

@@ -19,6 +19,7 @@ from fraud_release.plain_trees import BASE, above, leaf_digits, tree_matrices
 from fraud_release.tree_onnx import to_onnx
 from fraud_scoring.features import Float32
 from support.boosters import FEATURES, MODELS, at_the_thresholds, random_booster, random_features
+from support.engines import blend
 from support.rows import SEEDED
 
 TOLERANCE = 1e-5
@@ -118,42 +119,11 @@ def test_only_plain_operators_in_single_precision_are_left() -> None:
     assert [shape for _, shape in products(plain)] == [(10, 15, 14), (4, 150)]
 
 
-def blend(booster: lightgbm.Booster, seed: int) -> onnx.ModelProto:
-    """Half the trees' margin in binary64, half a small network's: what a blend looks like where it is served."""
-    trees, random = to_onnx(booster, FEATURES), np.random.default_rng(seed)
-    constants = {
-        "scale": np.full(FEATURES, 1e-3, np.float32),
-        "inner": random.normal(0, 0.3, (FEATURES, 16)).astype(np.float32),
-        "inner_bias": random.normal(0, 1, 16).astype(np.float32),
-        "outer": random.normal(0, 0.3, (16, 1)).astype(np.float32),
-        "share": np.array(0.5, np.float64),
-    }
-    nodes = [
-        *(node for node in trees.graph.node),
-        helper.make_node("Cast", ["margin"], ["by_trees"], to=TensorProto.DOUBLE),
-        helper.make_node("Mul", ["features", "scale"], ["scaled"]),
-        helper.make_node("Clip", ["scaled"], ["clipped"]),
-        helper.make_node("Tanh", ["clipped"], ["bounded"]),
-        helper.make_node("Gemm", ["bounded", "inner", "inner_bias"], ["hidden"]),
-        helper.make_node("Relu", ["hidden"], ["rectified"]),
-        helper.make_node("MatMul", ["rectified", "outer"], ["network"]),
-        helper.make_node("Cast", ["network"], ["by_network"], to=TensorProto.DOUBLE),
-        helper.make_node("Add", ["by_trees", "by_network"], ["both"]),
-        helper.make_node("Mul", ["both", "share"], ["mean"]),
-        helper.make_node("Cast", ["mean"], ["blended"], to=TensorProto.FLOAT),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "blend",
-        trees.graph.input,
-        [helper.make_tensor_value_info("blended", TensorProto.FLOAT, [None, 1])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=trees.opset_import, ir_version=8)
-
-
 def test_a_blend_of_trees_and_a_network_is_exported_as_one() -> None:
-    served, features = blend(random_booster(24, num_leaves=15, trees=50), 25), random_features(26, 2_000)
+    served, features = (
+        blend(to_onnx(random_booster(24, num_leaves=15, trees=50), FEATURES), FEATURES, seed=25),
+        random_features(26, 2_000),
+    )
     wanted = margins(served, features)
     assert np.abs(margins(plain_form(served), features) - wanted).max() <= TOLERANCE
     reduced = np.abs(margins(plain_form(served, half=True), features) - wanted).max()
