@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ class AnswerCheck:
     def check(self, margin: Margin, precision: str) -> dict[str, Any]:
         """How `margin` agrees, for the record. ReleaseRefused where it does not, PrecisionRefused in FP16."""
         try:
-            golden = self._check_golden(margin, SCORE_TOLERANCES[precision])
+            golden = self._check_golden(margin, precision)
             found = compare(
                 self._pipeline.rule, self._served, in_batches(margin, self._rows.features), self._rows.is_fraud
             )
@@ -53,20 +54,22 @@ class AnswerCheck:
             raise PrecisionRefused(str(refusal)) from None
         return {"golden": golden, "check_rows": found.as_dict()}
 
-    def _check_golden(self, margin: Margin, tolerance: float) -> dict[str, Any]:
-        """Golden vectors alone, a few at once and all at once: the same verdict, and a score within the tolerance."""
+    def _check_golden(self, margin: Margin, precision: str) -> dict[str, Any]:
+        """Golden vectors alone, a few at once and all at once: a score within the tolerance, and the same decision; in
+        full precision the same reasons too, which come from the engine as the margin does."""
         features, wanted = self._golden["features"], self._golden["score"]
-        largest = 0.0
+        tolerance, largest = SCORE_TOLERANCES[precision], 0.0
+        compared = slice(None) if precision == "fp32" else slice(0, 1)
         for rows in GOLDEN_BATCHES:
             margins = in_batches(margin, features, rows)
             if not np.isfinite(margins).all():
                 raise ReleaseRefused(f"golden vectors: the engine gives no number for a batch of {rows}")
-            score, verdict = self._pipeline.rule.decide(margins, features)
+            score, verdict = self._pipeline.rule.decide(margins, features, partial(in_batches, margin))
             largest = max(largest, float(np.abs(score - wanted).max()))
             if largest > tolerance:
                 raise ReleaseRefused(
                     f"golden vectors: in batches of {rows} a score differs by {largest:.2g}; {tolerance:g} is allowed"
                 )
-            if (verdict != self._golden["verdict"]).any():
+            if (verdict[:, compared] != self._golden["verdict"][:, compared]).any():
                 raise ReleaseRefused(f"golden vectors: in batches of {rows} a verdict differs")
         return {"rows": len(features), "batches": list(GOLDEN_BATCHES), "largest_score_difference": largest}
