@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from fraudctl.options import json_option, repository_option
+from fraudctl.options import home_option, json_option, release_key_option, repository_option
 from fraudctl.report import emit, progress
 
 if TYPE_CHECKING:
     from fraud_release.engine.record import EngineRecord
 
+ENGINES_FOLDER: Final = "engines"
+"""In the home folder."""
+
+_engines = click.option(
+    "--engines",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="This machine's engines, a second model repository for Triton.  [default: <home>/engines]",
+)
 _release = click.option("--release", "name", help="As r0007; the one in production without it.")
 
 
@@ -48,6 +56,9 @@ _release = click.option("--release", "name", help="As r0007; the one in producti
     help="Gate for fp16: how far average precision may move.",
 )
 @repository_option
+@_engines
+@home_option
+@release_key_option
 @json_option
 def build(
     engine: str,
@@ -57,19 +68,27 @@ def build(
     most_flips: float,
     precision_loss: float,
     repository: Path,
+    engines: Path | None,
+    home: Path,
+    release_key: Path | None,
     as_json: bool,
 ) -> None:
     """Build a release's model as a TensorRT engine, on the machine that will serve it.
 
-    The engine's answers are checked against the release's golden vectors and labelled rows before it is written, as
-    fraud_engine_rNNNN_* beside the release, sealed, with a record of GPU and versions.
+    The release is verified by the pinned key. The engine's answers are checked against its golden vectors and labelled
+    rows; then it is written as fraud_engine_rNNNN_*, sealed, with a record of GPU and versions.
     """
     from fraud_release.agreement import ReducedPrecision
     from fraud_release.engine.build import BuildOrder, build_engine
+    from fraud_release.signing import verify_release
+    from fraud_release.trust import TrustSettings
 
+    number = _number(repository, name)
     order = BuildOrder(engine, precision, compute_capability, ReducedPrecision(precision_loss, most_flips))
     with progress("engine") as report:
-        record = build_engine(repository, _number(repository, name), order, progress=report)
+        report(0.0, "verifying the release")
+        verify_release(repository, number, TrustSettings.read(home, release_key, remember=False))
+        record = build_engine(repository, number, order, engines or home / ENGINES_FOLDER, progress=report)
     found = record.answers["check_rows"]
     rows = [
         ("engine", record.name),
@@ -88,19 +107,22 @@ def build(
 @click.command()
 @_release
 @repository_option
+@_engines
+@home_option
 @json_option
-def engines(name: str | None, repository: Path, as_json: bool) -> None:
+def engines(name: str | None, repository: Path, engines: Path | None, home: Path, as_json: bool) -> None:
     """The engines of a release, and which of them this machine may serve. Exit code 1 where none may be."""
     from fraud_release.engine.cuda import find_gpu
     from fraud_release.engine.record import engines_of, fitting_engine, read_engine
     from fraud_release.engine.toolkit import installed_version
     from fraud_release.errors import ReleaseRefused
 
+    folder = engines or home / ENGINES_FOLDER
     number, gpu, version = _number(repository, name), find_gpu(), installed_version("tensorrt")
     found: dict[str, str | None] = {}
-    for one in engines_of(repository, number):
+    for one in engines_of(folder, number):
         try:
-            found[one] = read_engine(repository, number, one).objection(gpu, version)
+            found[one] = read_engine(folder, one, repository, number).objection(gpu, version)
         except ReleaseRefused as refusal:
             found[one] = str(refusal)
     result = {
@@ -111,7 +133,7 @@ def engines(name: str | None, repository: Path, as_json: bool) -> None:
         ],
     }
     emit(result, as_json, table=[(one, objection or "fits this machine") for one, objection in found.items()])
-    fitting_engine(repository, number, gpu, version)
+    fitting_engine(folder, repository, number, gpu, version)
 
 
 def _number(repository: Path, name: str | None) -> int:

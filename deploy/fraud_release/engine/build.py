@@ -63,11 +63,14 @@ def build_engine(
     repository: Path,
     number: int,
     order: BuildOrder,
+    engines: Path,
     *,
     progress: Progress,
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> EngineRecord:
-    """Build, check and seal an engine of release `number`; returns its record. Raises before anything is written.
+    """Build, check and seal an engine of release `number` in the folder `engines`; returns its record.
+
+    Raises before anything is written; whoever calls has verified the release's signature.
 
     FP16 that does not pass its gate is refused and FP32 built instead; the record says why. Where the GPU is not here
     (tensorrt_rtx), the same graph is asked on the CPU, the record says so, and no server takes the engine.
@@ -79,7 +82,7 @@ def build_engine(
     here = gpu if gpu is not None and gpu.compute_capability == aim else None
     pipeline = Pipeline.load(repository, number)
     check = AnswerCheck(repository, number, pipeline, order.gate)
-    timings = repository / f".timings_sm{aim.replace('.', '')}_{toolkit.version}.cache"
+    timings = engines / f".timings_sm{aim.replace('.', '')}_{toolkit.version}.cache"
     served = onnx.load(repository / part_name("model", number) / "1" / MODEL_FILE)
 
     def build(graph: bytes) -> Plan:
@@ -87,6 +90,7 @@ def build_engine(
         return toolkit.build(graph, PROFILES, compute_capability=order.compute_capability, timing_cache=known)
 
     built = _first_that_answers(served, order, build, check, _asking(toolkit, pipeline, here), progress)
+    engines.mkdir(parents=True, exist_ok=True)
     if built.plan.timing_cache:
         timings.write_bytes(built.plan.timing_cache)
     name = engine_name(release_name(number), order.engine, toolkit.version, aim, built.precision)
@@ -106,7 +110,7 @@ def build_engine(
         refused_precision=built.refused,
         files=file_hashes(contents),
     )
-    seal_engine(repository, record, contents)
+    seal_engine(engines, record, contents)
     progress(1.0, f"{record.name} written")
     return record
 

@@ -1,6 +1,8 @@
-"""What an engine was built of, for and with: engine.json in its own sealed folder beside the release.
+"""What an engine was built of, for and with: engine.json in its own sealed folder.
 
-fraud_engine_r0007_sm90_tensorrt_10_16_1_11_fp16/   a Triton model by itself; the release is not touched
+The folder of engines is this machine's, a second model repository for Triton; that of the releases is not touched.
+
+fraud_engine_r0007_sm90_tensorrt_10_16_1_11_fp16/   a Triton model by itself
   engine.json     the record, with the hash of the release's manifest and of each file here
   config.pbtxt    for the tensorrt backend
   1/model.plan    the engine
@@ -97,14 +99,14 @@ def manifest_sha256(repository: Path, number: int) -> str:
     return hashlib.sha256((repository / ensemble_name(number) / MANIFEST_FILE).read_bytes()).hexdigest()
 
 
-def seal_engine(repository: Path, record: EngineRecord, contents: Mapping[str, bytes]) -> Path:
+def seal_engine(engines: Path, record: EngineRecord, contents: Mapping[str, bytes]) -> Path:
     """Write an engine's folder whole, read-only; an engine of the same name is replaced. Returns the folder.
 
     The plan is no part of the release: the same build on the same machine may give other bytes, and nothing refers to
     them but this record.
     """
-    staging = repository / f"{_STAGING}{record.name}.{os.getpid()}"
-    folder = repository / record.name
+    staging = engines / f"{_STAGING}{record.name}.{os.getpid()}"
+    folder = engines / record.name
     try:
         for relative, content in {**contents, RECORD_FILE: record.to_json().encode()}.items():
             path = staging / relative
@@ -121,14 +123,14 @@ def seal_engine(repository: Path, record: EngineRecord, contents: Mapping[str, b
     return folder
 
 
-def engines_of(repository: Path, number: int) -> list[str]:
+def engines_of(engines: Path, number: int) -> list[str]:
     """Names of the engines of release `number`, sorted."""
-    return sorted(path.name for path in repository.glob(f"{PREFIX}{release_name(number)}_*") if path.is_dir())
+    return sorted(path.name for path in engines.glob(f"{PREFIX}{release_name(number)}_*") if path.is_dir())
 
 
-def read_engine(repository: Path, number: int, name: str) -> EngineRecord:
+def read_engine(engines: Path, name: str, repository: Path, number: int) -> EngineRecord:
     """The record of an engine whose every file is as it was made, for this very release; else ReleaseRefused."""
-    folder = repository / name
+    folder = engines / name
     try:
         record = EngineRecord.from_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
@@ -158,17 +160,17 @@ def file_hashes(contents: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def fitting_engine(
-    repository: Path, number: int, gpu: Gpu | None, version: str | None, wanted: str | None = None
+    engines: Path, repository: Path, number: int, gpu: Gpu | None, version: str | None, wanted: str | None = None
 ) -> EngineRecord:
     """The engine of release `number` that may be served here: `wanted`, or the one in FP16 before the one in FP32.
 
     ReleaseRefused, in one line, where there is none: why the last one does not do.
     """
-    names: Sequence[str] = [wanted] if wanted else engines_of(repository, number)
+    names: Sequence[str] = [wanted] if wanted else engines_of(engines, number)
     objection = f"release {release_name(number)} has no engine; make one with: fraudctl release build --engine tensorrt"
     fitting = []
     for name in names:
-        record = read_engine(repository, number, name)
+        record = read_engine(engines, name, repository, number)
         found = record.objection(gpu, version)
         if found is None:
             fitting.append(record)

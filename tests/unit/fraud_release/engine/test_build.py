@@ -26,8 +26,12 @@ NOW = datetime(2026, 3, 2, 8, 0, tzinfo=timezone.utc)
 RTX = BuildOrder("tensorrt_rtx", compute_capability="8.9")
 
 
+def engines(repository: Path) -> Path:
+    return repository.parent / "engines"
+
+
 def build(repository: Path, order: BuildOrder = RTX) -> EngineRecord:
-    return build_engine(repository, 1, order, progress=lambda share, text: None, now=lambda: NOW)
+    return build_engine(repository, 1, order, engines(repository), progress=lambda share, text: None, now=lambda: NOW)
 
 
 @pytest.fixture
@@ -36,12 +40,12 @@ def repository(trained, tmp_path: Path) -> Path:
 
 
 @NEEDS_RTX
-def test_a_release_becomes_an_engine_beside_it(repository: Path) -> None:
-    before = {path: path.read_bytes() for path in repository.rglob("fraud_*r0001/**/*") if path.is_file()}
+def test_a_release_becomes_an_engine_and_is_not_touched(repository: Path) -> None:
+    before = {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
     record = build(repository)
-    assert engines_of(repository, 1) == [record.name]
-    assert read_engine(repository, 1, record.name) == record
-    assert (repository / record.name / "1" / "model.plan").stat().st_size > 10_000
+    assert engines_of(engines(repository), 1) == [record.name]
+    assert read_engine(engines(repository), record.name, repository, 1) == record
+    assert (engines(repository) / record.name / "1" / "model.plan").stat().st_size > 10_000
     assert (record.release, record.engine, record.precision) == ("r0001", "tensorrt_rtx", "fp16")
     assert record.version == installed_version("tensorrt_rtx")
     assert record.compute_capability == "8.9"
@@ -51,7 +55,7 @@ def test_a_release_becomes_an_engine_beside_it(repository: Path) -> None:
     assert record.answers["golden"]["largest_score_difference"] <= 1e-5
     assert record.answers["check_rows"]["decisions_differ"] == 0
     assert record.refused_precision is None
-    assert {path: path.read_bytes() for path in before} == before
+    assert {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()} == before
 
 
 @NEEDS_RTX
@@ -61,7 +65,7 @@ def test_where_no_gpu_could_be_asked_the_record_says_so_and_nobody_serves_the_en
     assert record.gpu is None
     assert record.answers["asked"] == "the same graph in ONNX Runtime on a CPU"
     with pytest.raises(ReleaseRefused, match="which Triton's tensorrt backend does not load"):
-        fitting_engine(repository, 1, Gpu("NVIDIA L4", "8.9"), record.version)
+        fitting_engine(engines(repository), repository, 1, Gpu("NVIDIA L4", "8.9"), record.version)
 
 
 @NEEDS_RTX
@@ -73,7 +77,7 @@ def test_half_precision_that_loses_too_much_ends_in_an_engine_in_full_precision_
     assert record.precision == "fp32"
     assert record.name.endswith("_fp32")
     assert str(record.refused_precision).startswith("fp16: ")
-    assert engines_of(tmp_path / "models", 1) == [record.name]
+    assert engines_of(tmp_path / "engines", 1) == [record.name]
 
 
 @NEEDS_RTX
@@ -90,7 +94,7 @@ def test_nothing_is_written_of_a_release_that_was_changed(repository: Path) -> N
     path.write_bytes(path.read_bytes() + b"\n")
     with pytest.raises(ReleaseRefused, match=r"model\.onnx was changed"):
         build(repository)
-    assert engines_of(repository, 1) == []
+    assert engines_of(engines(repository), 1) == []
 
 
 @pytest.fixture(scope="module")

@@ -56,26 +56,26 @@ def record_of(repository: Path, **changes: object) -> EngineRecord:
 
 def sealed(repository: Path, **changes: object) -> EngineRecord:
     record = record_of(repository, **changes)
-    seal_engine(repository, record, CONTENTS)
+    seal_engine(repository / "engines", record, CONTENTS)
     return record
 
 
 def test_what_was_sealed_is_read_back_and_nobody_writes_into_it(repository: Path) -> None:
     record = sealed(repository)
     assert record.name == "fraud_engine_r0007_sm90_tensorrt_10_16_1_11_fp16"
-    assert engines_of(repository, 7) == [record.name]
-    assert read_engine(repository, 7, record.name) == record
-    files = [path for path in (repository / record.name).rglob("*") if path.is_file()]
+    assert engines_of(repository / "engines", 7) == [record.name]
+    assert read_engine(repository / "engines", record.name, repository, 7) == record
+    files = [path for path in (repository / "engines" / record.name).rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o444}
-    assert [path.name for path in repository.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in (repository / "engines").iterdir() if path.name.startswith(".")] == []
 
 
-def test_the_release_beside_it_is_not_touched(repository: Path) -> None:
+def test_the_release_is_not_touched(repository: Path) -> None:
     before = (repository / "fraud_r0007" / "manifest.json").read_bytes()
     sealed(repository)
     sealed(repository)
     assert (repository / "fraud_r0007" / "manifest.json").read_bytes() == before
-    assert {path.name for path in repository.iterdir()} == {"fraud_r0007", record_of(repository).name}
+    assert {path.name for path in repository.iterdir()} == {"fraud_r0007", "engines"}
 
 
 def test_it_fits_the_machine_that_it_was_built_on(repository: Path) -> None:
@@ -102,7 +102,7 @@ def test_on_another_gpu_or_version_it_is_refused_in_one_line(
 ) -> None:
     record = sealed(repository)
     with pytest.raises(ReleaseRefused, match=said) as refusal:
-        fitting_engine(repository, 7, gpu, version)
+        fitting_engine(repository / "engines", repository, 7, gpu, version)
     assert "\n" not in str(refusal.value)
     assert record.name in str(refusal.value)
 
@@ -120,19 +120,19 @@ def test_an_engine_that_nobody_asked_on_its_gpu_is_not_served(
 ) -> None:
     sealed(repository, **change)
     with pytest.raises(ReleaseRefused, match=said):
-        fitting_engine(repository, 7, H100, VERSION)
+        fitting_engine(repository / "engines", repository, 7, H100, VERSION)
 
 
 def test_of_two_that_fit_the_one_in_half_precision_is_served_unless_the_other_is_named(repository: Path) -> None:
     half, full = sealed(repository), sealed(repository, precision="fp32")
     sealed(repository, gpu="NVIDIA L4", compute_capability="8.9")
-    assert fitting_engine(repository, 7, H100, VERSION) == half
-    assert fitting_engine(repository, 7, H100, VERSION, full.name) == full
+    assert fitting_engine(repository / "engines", repository, 7, H100, VERSION) == half
+    assert fitting_engine(repository / "engines", repository, 7, H100, VERSION, full.name) == full
 
 
 def test_a_release_without_an_engine_says_how_to_make_one(repository: Path) -> None:
     with pytest.raises(ReleaseRefused, match="release r0007 has no engine; make one with: fraudctl release build"):
-        fitting_engine(repository, 7, H100, VERSION)
+        fitting_engine(repository / "engines", repository, 7, H100, VERSION)
 
 
 def tampered_plan(folder: Path) -> None:
@@ -165,20 +165,20 @@ def a_record_that_lists_no_plan(folder: Path) -> None:
 )
 def test_a_folder_that_is_not_as_it_was_built_is_refused(repository: Path, harm: Callable[[Path], None]) -> None:
     record = sealed(repository)
-    harm(repository / record.name)
+    harm(repository / "engines" / record.name)
     with pytest.raises(ReleaseRefused, match="build it again"):
-        read_engine(repository, 7, record.name)
+        read_engine(repository / "engines", record.name, repository, 7)
 
 
 def test_an_engine_of_another_release_under_the_same_number_is_refused(repository: Path) -> None:
     record = sealed(repository)
     (repository / "fraud_r0007" / "manifest.json").write_text('{"release": "r0007", "trained": "again"}')
     with pytest.raises(ReleaseRefused, match="built of another release r0007"):
-        read_engine(repository, 7, record.name)
+        read_engine(repository / "engines", record.name, repository, 7)
 
 
 def test_a_folder_under_another_name_than_its_record_says_is_refused(repository: Path) -> None:
     record = sealed(repository)
-    (repository / record.name).rename(repository / f"{record.name}_2")
+    (repository / "engines" / record.name).rename(repository / "engines" / f"{record.name}_2")
     with pytest.raises(ReleaseRefused, match="its record is that of"):
-        read_engine(repository, 7, f"{record.name}_2")
+        read_engine(repository / "engines", f"{record.name}_2", repository, 7)
