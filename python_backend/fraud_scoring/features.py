@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fraud_scoring.formulas import of_rows, of_windows
 from fraud_scoring.schema import ROW_KINDS, WINDOW_KINDS, Feature, Schema
-from fraud_scoring.windows import EVENT_WIDTH, FOLDING, NEVER, Folding, History, Int64, aggregate
+from fraud_scoring.windows import EVENT_WIDTH, FOLDING, NEVER, Folding, History, Int64, aggregate, for_kernels
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -59,6 +59,7 @@ class FeatureSet:
         [N] (one request) see each other; without it all do. `fraud_known_at` int64 [N] gives the labels of the rows
         themselves where rows are history.
         """
+        rows = for_kernels(rows)
         schema, n = self.schema, len(rows)
         group = np.zeros(n, np.int64) if group is None else group
         events = np.empty((n, EVENT_WIDTH), np.int64)
@@ -77,7 +78,7 @@ class FeatureSet:
     def of_rows(self, rows: Int64) -> Float32:
         """The features that need no history, FP32 [N, F]; 0 in the columns of those that do."""
         out = np.zeros((len(rows), len(self.schema.features)), np.float32)
-        of_rows(rows, self.schema.time_index, self._row_plan, out)
+        of_rows(for_kernels(rows), self.schema.time_index, self._row_plan, out)
         return out
 
     def _row_terms(self, feature: Feature) -> tuple[int, int]:

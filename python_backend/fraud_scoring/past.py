@@ -24,6 +24,11 @@ def split(value: bytes) -> tuple[bytes, bool]:
     return value, False
 
 
+def join(recent: bytes, has_ledger: bool) -> bytes:
+    """An entity's first value: its packed events, marked where there is a ledger."""
+    return recent + _MARK if has_ledger else recent
+
+
 class Past:
     """One entity's past while it is changed. `value` is its first value; `load` gives its ledger, b"" for none."""
 
@@ -40,7 +45,7 @@ class Past:
     @property
     def value(self) -> bytes:
         """What is to be stored beside the ledger; b"" for an entity that has no events."""
-        return self.recent + _MARK if self._has_ledger else self.recent
+        return join(self.recent, self._has_ledger)
 
     @property
     def ledger(self) -> bytes | None:

@@ -94,6 +94,11 @@ def jit(function: Any) -> Any:
     return numba.njit(cache=True, error_model="numpy")(function)
 
 
+def for_kernels(rows: Int64) -> Int64:
+    """The rows as what the kernels are compiled for: in one piece, writable; a copy where they are not."""
+    return rows if rows.flags.carray else np.array(rows, np.int64, order="C")
+
+
 @jit
 def _by_entity(events: Int64, group: Int64, segment: Int64, entities: int) -> Any:
     """(rows by entity, and as they came within one; whether that is the order of group, time and id already)."""

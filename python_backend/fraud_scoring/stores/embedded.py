@@ -17,10 +17,10 @@ import lmdb
 
 from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.schema import Schema
-from fraud_scoring.stores.records import PackedStore
+from fraud_scoring.stores.packed import PackedStore
+from fraud_scoring.stores.tables import TABLES
 from fraud_scoring.windows import FOLDING, Folding
 
-TABLES: Final = ("events", "transactions", "expiry")
 SYNC_INTERVAL_S: Final = 1.0
 
 _LOG = logging.getLogger(__name__)
@@ -55,10 +55,13 @@ class _LmdbTransaction:
         with self._transaction.cursor(self._databases[table]) as cursor:
             cursor.putmulti(items)
 
-    def first(self, table: str) -> tuple[bytes, bytes] | None:
+    def first_key(self, table: str) -> bytes | None:
         with self._transaction.cursor(self._databases[table]) as cursor:
-            found: tuple[bytes, bytes] | None = cursor.item() if cursor.first() else None
-        return found
+            return bytes(cursor.key()) if cursor.first() else None
+
+    def last_key(self, table: str) -> bytes | None:
+        with self._transaction.cursor(self._databases[table]) as cursor:
+            return bytes(cursor.key()) if cursor.last() else None
 
 
 class _LmdbSnapshot(_LmdbTransaction):
@@ -173,3 +176,8 @@ class LmdbStore(PackedStore):
         super().__init__(
             _LmdbTables(folder, power_safe, limit_bytes, sync_interval_s), schema, folding=folding, **clock
         )
+        try:
+            self.catch_up()
+        except BaseException:
+            self.close()
+            raise

@@ -8,25 +8,26 @@ from contextlib import contextmanager
 from typing import Any
 
 from fraud_scoring.schema import Schema
-from fraud_scoring.stores.records import PackedStore
+from fraud_scoring.stores.packed import PackedStore
+from fraud_scoring.stores.tables import TABLES
 from fraud_scoring.windows import FOLDING, Folding
 
 
-class _MemoryTables:
+class MemoryTables:
     """Dictionaries behind one lock; a failed writing transaction is undone from the values it replaced."""
 
     def __init__(self) -> None:
-        self._tables: dict[str, dict[bytes, bytes]] = {"events": {}, "transactions": {}, "expiry": {}}
+        self._tables: dict[str, dict[bytes, bytes]] = {name: {} for name in TABLES}
         self._undo: list[tuple[str, bytes, bytes | None]] = []
         self._lock = threading.Lock()
 
     @contextmanager
-    def reading(self) -> Iterator[_MemoryTables]:
+    def reading(self) -> Iterator[MemoryTables]:
         with self._lock:
             yield self
 
     @contextmanager
-    def writing(self) -> Iterator[_MemoryTables]:
+    def writing(self) -> Iterator[MemoryTables]:
         with self._lock:
             self._undo = []
             try:
@@ -37,6 +38,7 @@ class _MemoryTables:
                         self._tables[table].pop(key, None)
                     else:
                         self._tables[table][key] = value
+                self._tables["batches"] = dict(sorted(self._tables["batches"].items()))
                 raise
 
     def get(self, table: str, key: bytes) -> bytes | None:
@@ -59,9 +61,12 @@ class _MemoryTables:
         for key, value in items:
             self.put(table, key, value)
 
-    def first(self, table: str) -> tuple[bytes, bytes] | None:
-        # `expiry` is the only table that is asked, and its keys are put in the order of their days
-        return next(iter(self._tables[table].items()), None)
+    def first_key(self, table: str) -> bytes | None:
+        # `batches` is the only table that is asked of what was put there, and its keys rise
+        return next(iter(self._tables[table]), None)
+
+    def last_key(self, table: str) -> bytes | None:
+        return next(reversed(self._tables[table]), None)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -72,4 +77,4 @@ class MemoryStore(PackedStore):
 
     def __init__(self, schema: Schema, now_us: Callable[[], int] | None = None, folding: Folding = FOLDING) -> None:
         clock: dict[str, Any] = {} if now_us is None else {"now_us": now_us}
-        super().__init__(_MemoryTables(), schema, folding=folding, **clock)
+        super().__init__(MemoryTables(), schema, folding=folding, **clock)

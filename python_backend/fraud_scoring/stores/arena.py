@@ -1,0 +1,305 @@
+"""The newest events of many entities in one block of memory; compiled code finds, reads and adds to a batch's at once.
+
+An arena is one process's copy of what its store says of an entity; what it holds and the base lacks yet is in the
+store's batches. Each entity has a slot: room for as many events as it may have beside its ledger, in order. Guarantee:
+`append` does to a slot what `Past.add` does to an entity, or tells that it cannot. Cost of a row: a search in a hash
+table, and 32 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from fraud_scoring import events
+from fraud_scoring.past import join, split
+from fraud_scoring.windows import EVENT_WIDTH, FOLDING, NEVER, Folding, Int64, first_after, first_after_time, jit
+
+MOST_SLOTS: Final = 1 << 16
+"""Entities that an arena has room for before it lets those go that were not used for longest; 4 kB each."""
+MOST_EVENTS: Final = 120
+"""Events that a slot may have; an entity with more of them has none."""
+_FIRST_SLOTS: Final = 1 << 10
+_MISSING: Final = -1
+_CLEAN: Final = -1
+
+_STATE: Final = 7
+START, STOP, HAS_LEDGER, CHANGED, USED, BLOCKED, MARK = range(_STATE)
+"""Columns of a slot's state: its events are [START, STOP); whether there is a ledger; the last batch that changed it
+(-1: all is in the base); the last call that used it; whether its entity takes no more rows of this batch; and the call
+that has it in its history, with its place there, as MARK = call · 2³² + place."""
+
+
+class Arena:
+    """Newest events by entity key; `prefix` begins the entities' keys in the base."""
+
+    def __init__(self, prefix: bytes, folding: Folding = FOLDING, most_slots: int = MOST_SLOTS) -> None:
+        self.prefix = prefix
+        self._most_slots = most_slots
+        self._most_events = min(folding.seal_at, MOST_EVENTS)
+        self._call = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._make_room(_FIRST_SLOTS)
+        self._table = np.zeros((4 * _FIRST_SLOTS, 2), np.int64)
+        self._free = list(range(_FIRST_SLOTS - 1, -1, -1))
+
+    def slots(self, rows: Int64, column: int) -> Int64:
+        """The slot of each row's entity int64 [N]; -1 where it has none."""
+        self._call += 1
+        found: Int64 = _slots(self._table, rows, column, self._state, self._call)
+        return found
+
+    def slot(self, key: int) -> int:
+        """The slot of an entity; -1 if it has none."""
+        return int(self._table[_place(self._table, key), 1]) - 1
+
+    def load(self, key: int, value: bytes) -> bool:
+        """Give an entity that has no slot its first value of the base; False: it has too many events for one."""
+        recent, has_ledger = split(value)
+        n = len(recent) // events.EVENT.size
+        if n > self._most_events:
+            return False
+        slot = self._free.pop()
+        self._events[slot, :n] = events.unpack(recent)
+        self._state[slot, : MARK + 1] = 0, n, has_ledger, _CLEAN, self._call, 0, 0
+        self._keys[slot] = key
+        _enter(self._table, key, slot)
+        return True
+
+    def reserve(self, entities: int, drained: int) -> None:
+        """Make sure that so many can be loaded; the base has all batches before `drained`."""
+        if len(self._free) >= entities:
+            return
+        size = len(self._state)
+        if size >= self._most_slots:
+            self._let_go(drained)
+        while len(self._free) < entities:
+            self._make_room(2 * size, self._events, self._state, self._keys)
+            self._free += range(2 * size - 1, size - 1, -1)
+            self._table = np.zeros((8 * size, 2), np.int64)
+            for slot in np.setdiff1d(np.arange(size), self._free).tolist():
+                _enter(self._table, int(self._keys[slot]), slot)
+            size *= 2
+
+    def value(self, slot: int) -> bytes:
+        """The first value of a slot's entity, as the base holds it."""
+        start, stop, has_ledger = self._state[slot, : HAS_LEDGER + 1].tolist()
+        return join(self._events[slot, start:stop].tobytes(), has_ledger)
+
+    def drop(self, key: int) -> None:
+        """Forget an entity."""
+        at = _place(self._table, key)
+        slot = int(self._table[at, 1]) - 1
+        if slot >= 0:
+            _remove(self._table, at)
+            self._state[slot, CHANGED] = _CLEAN
+            self._free.append(slot)
+
+    def append(self, slots: Int64, rows: Int64, layout: Int64, keep_us: int, batch: int, *, block: bool) -> Int64:
+        """Add each row's event to its slot; which rows could not be added, int64.
+
+        `layout`: columns of time, id, amount. With `block`, an entity takes no row after one that could not be added.
+        """
+        left: Int64 = _append(
+            slots, rows, layout, self._events, self._state, keep_us, self._most_events, batch, self._call, block
+        )
+        return left
+
+    def gather(self, slots: Int64) -> tuple[Int64, Int64, Int64, Int64]:
+        """(segment, offsets, events, slots of the entities) of a history of these slots, each of which is there."""
+        self._call += 1
+        segment, offsets, joined, distinct = _gather(slots, self._events, self._state, self._call)
+        return segment, offsets, joined, distinct
+
+    def with_ledger(self, slots: Int64) -> list[int]:
+        """Which of `slots` have a ledger, by place."""
+        found: list[int] = np.flatnonzero(self._state[slots, HAS_LEDGER]).tolist()
+        return found
+
+    def keys(self, slots: Int64) -> list[int]:
+        found: list[int] = self._keys[slots].tolist()
+        return found
+
+    def changed(self, slots: Int64, drained: int) -> Int64:
+        """Those of `slots`, each once, that the base lacks something of, all batches before `drained` being in it."""
+        there = slots[slots != _MISSING]
+        found: Int64 = np.unique(there[self._state[there, CHANGED] >= drained])
+        return found
+
+    def is_in_base(self, slots: Int64) -> None:
+        self._state[slots, CHANGED] = _CLEAN
+
+    def _make_room(self, size: int, *kept: Int64) -> None:
+        """Arrays for so many slots, with what is kept at their beginning. Pages that nobody touched cost nothing."""
+        self._events = np.empty((size, self._most_events + _SPARE, EVENT_WIDTH), np.int64)
+        self._state = np.zeros((size, _STATE), np.int64)
+        self._keys = np.zeros(size, np.int64)
+        for mine, old in zip((self._events, self._state, self._keys), kept, strict=False):
+            mine[: len(old)] = old
+
+    def _let_go(self, drained: int) -> None:
+        """Forget the quarter that was not used for longest, of those that the base has whole."""
+        taken = np.ones(len(self._state), np.bool_)
+        taken[self._free] = False
+        state = self._state
+        mine = np.flatnonzero(taken & (state[:, CHANGED] < drained) & (state[:, USED] < self._call))
+        oldest = mine[np.argsort(state[mine, USED])][: max(1, len(state) // 4)]
+        for key in self.keys(oldest):
+            self.drop(key)
+
+
+_SPARE: Final = 8
+"""Events that a slot has room for beyond those it may have: the oldest go from its front, and not each time at once."""
+_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+_HALF: Final = np.uint64(32)
+
+
+@jit
+def _home(key: int, mask: int) -> int:
+    mixed: Any = np.int64((np.uint64(key) * _MIX) >> _HALF) & mask
+    return int(mixed)
+
+
+@jit
+def _place(table: Int64, key: int) -> int:
+    """Where a key is, or belongs: table[place] is (key, slot + 1), and (…, 0) where nobody is."""
+    mask = len(table) - 1
+    at: int = _home(key, mask)
+    while table[at, 1] != 0 and table[at, 0] != key:
+        at = (at + 1) & mask
+    return at
+
+
+@jit
+def _enter(table: Int64, key: int, slot: int) -> None:
+    at = _place(table, key)
+    table[at, 0], table[at, 1] = key, slot + 1
+
+
+@jit
+def _remove(table: Int64, hole: int) -> None:
+    """Empty a place, and move up whoever stands behind it because of it."""
+    mask = len(table) - 1
+    at = hole
+    while True:
+        at = (at + 1) & mask
+        if table[at, 1] == 0:
+            break
+        if ((at - _home(table[at, 0], mask)) & mask) >= ((at - hole) & mask):
+            table[hole, 0], table[hole, 1] = table[at, 0], table[at, 1]
+            hole = at
+    table[hole, 1] = 0
+
+
+@jit
+def _slots(table: Int64, rows: Int64, column: int, state: Int64, call: int) -> Int64:
+    found = np.empty(len(rows), np.int64)
+    for i in range(len(rows)):
+        slot = table[_place(table, rows[i, column]), 1] - 1
+        found[i] = slot
+        if slot >= 0:
+            state[slot, USED] = call
+    return found
+
+
+@jit
+def _gather(slots: Int64, stored: Int64, state: Int64, call: int) -> Any:
+    n = len(slots)
+    segment, distinct, offsets = np.empty(n, np.int64), np.empty(n, np.int64), np.zeros(n + 1, np.int64)
+    entities = 0
+    for i in range(n):
+        slot = slots[i]
+        if state[slot, MARK] >> 32 != call:
+            state[slot, MARK] = (call << 32) | entities
+            distinct[entities] = slot
+            offsets[entities + 1] = offsets[entities] + state[slot, STOP] - state[slot, START]
+            entities += 1
+        segment[i] = state[slot, MARK] & 0xFFFFFFFF
+    joined = np.empty((offsets[entities], EVENT_WIDTH), np.int64)
+    for u in range(entities):
+        slot, to = distinct[u], offsets[u]
+        for e in range(state[slot, START], state[slot, STOP]):
+            for c in range(EVENT_WIDTH):
+                joined[to, c] = stored[slot, e, c]
+            to += 1
+    return segment, offsets[: entities + 1], joined, distinct[:entities]
+
+
+@jit
+def _append(
+    slots: Int64,
+    rows: Int64,
+    layout: Int64,
+    stored: Int64,
+    state: Int64,
+    keep_us: int,
+    most: int,
+    batch: int,
+    call: int,
+    block: bool,
+) -> Int64:
+    left = np.empty(len(slots), np.int64)
+    size = 0
+    for i in range(len(slots)):
+        slot = slots[i]
+        if slot < 0 or (block and state[slot, BLOCKED] == call):
+            left[size] = i
+            size += 1
+            continue
+        mine = state[slot]
+        time, identifier, amount = rows[i, layout[0]], rows[i, layout[1]], rows[i, layout[2]]
+        done = _add(stored[slot], mine, time, identifier, amount, keep_us, most, batch)
+        if not done:
+            mine[BLOCKED] = call
+            left[size] = i
+            size += 1
+    return left[:size]
+
+
+@jit
+def _add(
+    mine: Int64, state: Int64, time: int, identifier: int, amount: int, keep_us: int, most: int, batch: int
+) -> bool:
+    """Insert an event at its place, once; False, and nothing is changed, where the ledger is concerned."""
+    start, stop = state[START], state[STOP]
+    first = start
+    at = stop
+    if stop > start:
+        last = stop - 1
+        if time > mine[last, 0] or (time == mine[last, 0] and identifier > mine[last, 1]):
+            if mine[start, 0] <= time - keep_us:
+                first = first_after_time(mine, start, stop, time - keep_us)
+        elif state[HAS_LEDGER] and (time < mine[start, 0] or (time == mine[start, 0] and identifier < mine[start, 1])):
+            return False
+        elif time <= mine[last, 0] - keep_us:
+            return True
+        else:
+            at = first_after(mine, start, stop, time, identifier)
+            if at > start and mine[at - 1, 0] == time and mine[at - 1, 1] == identifier:
+                return True
+    if stop - first >= most or (state[HAS_LEDGER] and first > start):
+        return False
+    if stop == len(mine):
+        for e in range(first, stop):
+            for c in range(EVENT_WIDTH):
+                mine[e - first, c] = mine[e, c]
+        at, stop, first = at - first, stop - first, 0
+    for e in range(stop, at, -1):
+        for c in range(EVENT_WIDTH):
+            mine[e, c] = mine[e - 1, c]
+    mine[at, 0], mine[at, 1], mine[at, 2], mine[at, 3] = time, identifier, amount, NEVER
+    state[START], state[STOP], state[CHANGED] = first, stop + 1, batch
+    return True
+
+
+def load() -> None:
+    """Compile what is compiled here, or load it from the cache, so that no caller waits for it."""
+    arena, rows = Arena(b""), np.zeros((1, 1), np.int64)
+    arena.load(0, b"")
+    arena.append(arena.slots(rows, 0), rows, np.zeros(3, np.int64), 1, 0, block=True)
+    arena.gather(arena.slots(rows, 0))
+    arena.drop(0)
