@@ -6,7 +6,6 @@ decide every row alike. One of reduced precision may differ, within `ReducedPrec
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -19,10 +18,7 @@ from fraud_release.learning import Labels
 from fraud_release.plain_onnx import plain_form
 from fraud_scoring.decision import DecisionRule
 from fraud_scoring.features import Float32
-from fraud_scoring.pipeline import Pipeline, in_this_process
-
-Margin = Callable[[Float32], Float32]
-"""From features FP32 [N, F] to margin FP32 [N, 1]."""
+from fraud_scoring.pipeline import Margin, Pipeline, in_this_process
 
 MARGIN_TOLERANCE: Final = 1e-5
 AGREEMENT_ROWS: Final = 100_000

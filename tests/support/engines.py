@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fraud_release.assembly import write_release
 from fraud_release.check_rows import CHECK_ROWS_FILE
 from fraud_release.golden import golden_file
-from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.pipeline import Pipeline, in_this_process
 from fraud_scoring.releases import (
     DECISION_FILE,
     GOLDEN_FILE,
@@ -77,7 +77,7 @@ def release_of_a_blend(source: Path, repository: Path, *, bias: float) -> Pipeli
     schema, ensemble = pinned_schema(source, 1), source / ensemble_name(1)
     trees = onnx.load(source / part_name("model", 1) / "1" / MODEL_FILE)
     graph = blend(trees, len(schema.features), seed=4, bias=bias).SerializeToString()
-    pipeline = Pipeline(schema, graph, decision_rule(source, 1))
+    pipeline = Pipeline(schema, decision_rule(source, 1), in_this_process(graph))
     artifacts = {
         SCHEMA_FILE: schema.document.encode(),
         MODEL_FILE: graph,

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from fraud_release.agreement import Margin, ReducedPrecision, compare, in_batches, require_same
+from fraud_release.agreement import ReducedPrecision, compare, in_batches, require_same
 from fraud_release.check_rows import CheckRows
 from fraud_release.errors import ReleaseRefused
-from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.pipeline import Margin, Pipeline
 from fraud_scoring.releases import GOLDEN_FILE, ensemble_name
 
 SCORE_TOLERANCES: Final = {"fp32": 1e-5, "fp16": 0.01}

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import onnx
 
-from fraud_release.agreement import Margin, ReducedPrecision
+from fraud_release.agreement import ReducedPrecision
 from fraud_release.assembly import verify_release
 from fraud_release.engine.answers import AnswerCheck, PrecisionRefused
 from fraud_release.engine.config import PROFILES, engine_config
@@ -32,7 +32,7 @@ from fraud_release.errors import ReleaseRefused
 from fraud_release.learning import Progress
 from fraud_release.plain_onnx import plain_form
 from fraud_scoring.errors import InvalidInput
-from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.pipeline import Margin, Pipeline, in_this_process
 from fraud_scoring.releases import MODEL_FILE, part_name, release_name
 
 PRECISIONS: Final = ("fp16", "fp32")
@@ -89,7 +89,7 @@ def build_engine(
         known = timings.read_bytes() if timings.exists() else b""
         return toolkit.build(graph, PROFILES, compute_capability=order.compute_capability, timing_cache=known)
 
-    built = _first_that_answers(served, order, build, check, _asking(toolkit, pipeline, here), progress)
+    built = _first_that_answers(served, order, build, check, _asking(toolkit, here), progress)
     engines.mkdir(parents=True, exist_ok=True)
     if built.plan.timing_cache:
         timings.write_bytes(built.plan.timing_cache)
@@ -144,13 +144,13 @@ def _first_that_answers(
     raise AssertionError("FP32 passes or raises")
 
 
-def _asking(toolkit: Toolkit, pipeline: Pipeline, gpu: Gpu | None) -> Ask:
+def _asking(toolkit: Toolkit, gpu: Gpu | None) -> Ask:
     """How a plan is asked: on the GPU that it is for, or, where that is not here, its graph on the CPU."""
 
     @contextmanager
     def ask(plan: Plan, graph: bytes) -> Iterator[tuple[str, Margin]]:
         if gpu is None:
-            yield "the same graph in ONNX Runtime on a CPU", Pipeline(pipeline.schema, graph, pipeline.rule).margin
+            yield "the same graph in ONNX Runtime on a CPU", in_this_process(graph)
         else:
             with on_gpu(toolkit, plan.content, PROFILES) as margin:
                 yield ASKED_ENGINE, margin

@@ -7,11 +7,11 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from fraud_release.agreement import Margin
 from fraud_release.engine.cuda import Cuda
 from fraud_release.engine.toolkit import Profile, Toolkit
 from fraud_release.errors import ReleaseRefused
 from fraud_scoring.features import Float32
+from fraud_scoring.pipeline import Margin
 
 
 def profile_for(rows: int, profiles: Sequence[Profile]) -> int:

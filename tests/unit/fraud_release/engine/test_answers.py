@@ -14,11 +14,8 @@ from fraud_release.check_rows import CheckRows
 from fraud_release.engine.answers import AnswerCheck, PrecisionRefused
 from fraud_release.errors import ReleaseRefused
 from fraud_release.plain_onnx import plain_form
-from fraud_scoring.features import Float32
-from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.pipeline import Margin, Pipeline, in_this_process
 from support.engines import release_of_a_blend
-
-Margin = Callable[[Float32], Float32]
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +33,15 @@ def check(trained, pipeline: Pipeline) -> AnswerCheck:
     return AnswerCheck(trained.repository, 1, pipeline, ReducedPrecision())
 
 
-def margin_of(pipeline: Pipeline, graph: onnx.ModelProto) -> Margin:
-    return Pipeline(pipeline.schema, graph.SerializeToString(), pipeline.rule).margin
+def margin_of(graph: onnx.ModelProto) -> Margin:
+    return in_this_process(graph.SerializeToString())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_plain_form_passes_in_either_precision(
     trained, check: AnswerCheck, pipeline: Pipeline, served: onnx.ModelProto, precision: str
 ) -> None:
-    margin = margin_of(pipeline, plain_form(served, half=precision == "fp16"))
+    margin = margin_of(plain_form(served, half=precision == "fp16"))
     answers = check.check(margin, precision)
     assert answers["golden"]["rows"] == 64
     assert answers["golden"]["largest_score_difference"] <= 1e-5
@@ -99,7 +96,7 @@ def test_a_network_in_half_precision_passes_by_what_it_loses(
     pipeline = release_of_a_blend(trained.repository, tmp_path / "models", bias=bias)
     check = AnswerCheck(tmp_path / "models", 1, pipeline, ReducedPrecision(flipped_share=1e-3))
     both = onnx.load(tmp_path / "models" / "fraud_model_r0001" / "1" / "model.onnx")
-    half, full = (margin_of(pipeline, plain_form(both, half=half)) for half in (True, False))
+    half, full = (margin_of(plain_form(both, half=half)) for half in (True, False))
     if passes:
         found = check.check(half, "fp16")["check_rows"]
         assert found["largest_margin_difference"] > 1e-5, "a network does lose, and the gate says how much"
