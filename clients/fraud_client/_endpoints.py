@@ -203,9 +203,10 @@ class Endpoints:
     # Trials
 
     def health_calls(self, now: float) -> list[Endpoint]:
-        """Endpoints to ask now whether they are well: each of them is to be `examined`."""
-        if len(self._all) == 1:
-            return []
+        """Of several endpoints, those to ask now whether they are well: each of them is to be `examined`.
+
+        One alone is not asked: a call of `score` is its trial.
+        """
         due = [one for one in self._all if not one.breaker.closed and one.breaker.due(now)]
         for one in due:
             one.breaker.begin_trial()

@@ -18,15 +18,16 @@ class Recent:
         self._width = window / SLOTS
         self._counts = [0] * SLOTS
         self._marks = [0] * SLOTS
-        self._slot = 0
+        self._slot = self._place = 0
+        self._until = self._width
         self.count = 0
         self.marked = 0
 
     def add(self, now: float, count: int, marked: int) -> None:
-        self.look(now)
-        place = self._slot % SLOTS
-        self._counts[place] += count
-        self._marks[place] += marked
+        if now >= self._until:
+            self.look(now)
+        self._counts[self._place] += count
+        self._marks[self._place] += marked
         self.count += count
         self.marked += marked
 
@@ -40,7 +41,8 @@ class Recent:
             self.count -= self._counts[place]
             self.marked -= self._marks[place]
             self._counts[place] = self._marks[place] = 0
-        self._slot = slot
+        self._slot, self._place = slot, slot % SLOTS
+        self._until = (slot + 1) * self._width
 
     def clear(self) -> None:
         self._counts, self._marks = [0] * SLOTS, [0] * SLOTS

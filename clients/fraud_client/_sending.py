@@ -33,6 +33,7 @@ class Sender:
     ) -> None:
         self._transports = transports
         self._endpoints = Endpoints(names, policy, jitter)
+        self._several = len(transports) > 1
         self._clock = clock
         self._examinations: set[asyncio.Task[None]] = set()
 
@@ -41,10 +42,8 @@ class Sender:
         began = self._clock()
         ends = began + call.timeout
         attempt = self._endpoints.first(began)
-        for endpoint in self._endpoints.health_calls(began):
-            task = asyncio.create_task(self._examine(endpoint))
-            self._examinations.add(task)
-            task.add_done_callback(self._examinations.discard)
+        if self._several:
+            self._begin_health_calls(began)
         delay = self._endpoints.hedge_delay if hedged else None
         if delay is None:
             outcome = await self._alone(attempt, call)
@@ -119,6 +118,12 @@ class Sender:
             await asyncio.sleep(pause)
             now = self._clock()
         return self._endpoints.retry(failed, ends - now, now)
+
+    def _begin_health_calls(self, now: float) -> None:
+        for endpoint in self._endpoints.health_calls(now):
+            task = asyncio.create_task(self._examine(endpoint))
+            self._examinations.add(task)
+            task.add_done_callback(self._examinations.discard)
 
     async def _examine(self, endpoint: Endpoint) -> None:
         """A health call."""

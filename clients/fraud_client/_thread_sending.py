@@ -44,6 +44,7 @@ class ThreadSender:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._transports = transports
+        self._several = len(transports) > 1
         self._endpoints = Endpoints(names, policy, jitter)
         self._lock = threading.Lock()
         self._clock, self._sleep = clock, sleep
@@ -54,7 +55,7 @@ class ThreadSender:
         ends = began + call.timeout
         with self._lock:
             attempt = self._endpoints.first(began)
-            due = self._endpoints.health_calls(began)
+            due = self._endpoints.health_calls(began) if self._several else ()
             delay = self._endpoints.hedge_delay if hedged else None
         for endpoint in due:
             threading.Thread(target=self._examine, args=(endpoint,), name="fraud-client-health", daemon=True).start()

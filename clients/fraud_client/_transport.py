@@ -127,13 +127,18 @@ class AsyncGrpcTransport:
 
 @contextmanager
 def _failures(url: str, timeout: float) -> Iterator[None]:
-    """Turns tritonclient's one exception into an error of the tree."""
+    """Turns tritonclient's one exception, and gRPC's two for a channel that was closed, into an error of the tree."""
+    from grpc.aio import UsageError
     from tritonclient.utils import InferenceServerException
 
     try:
         yield
     except InferenceServerException as error:
         raise failure(error.status(), error.message(), url, timeout) from None
+    except (ValueError, UsageError) as error:
+        if "closed" not in str(error):
+            raise
+        raise Unavailable(f"this client of {url} was closed; make another") from None
 
 
 def _arguments(call: Call) -> dict[str, Any]:

@@ -139,11 +139,14 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
         if self._loop:
-            self._loop.run_until_complete(self._client.close())
             self._loop.close()
-        else:
-            self._client.close()
+
+    def close(self) -> None:
+        closing = self._client.close()
+        if self._loop:
+            self._loop.run_until_complete(closing)
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         found = getattr(self._client, method)(*arguments, **options)
@@ -379,6 +382,15 @@ def test_a_server_that_dies_in_the_middle_loses_no_call(session: Any, pair: Any,
         assert {client.score(transaction(i)).release for i in range(10)} == {"r0002"}
         dies.start()
         assert client.stats.retries >= 1
+
+
+def test_a_client_that_was_closed_says_so(session: Any, pair: Any, transaction: Make) -> None:
+    with session(*pair) as client:
+        client.warm(transaction)
+        client.call("ready")
+        client.close()
+        with pytest.raises(Unavailable, match="was closed; make another"):
+            client.score(transaction())
 
 
 def test_readiness_asks_every_server_and_needs_one(session: Any, pair: Any) -> None:
