@@ -48,14 +48,30 @@ def summarise(
     `segment` int64 [N] and `rows` int64 [N, 2] (time, id) are the batch; entity u's events after its ledger are
     recent[offsets[u]:offsets[u + 1]]; `reach_us` int64 [E] is how far before a row its windows' edges lie.
     """
+    lying, _held = where_they_lie(ledgers)
+    return summarise_lying(lying, segment, rows, offsets, recent, reach_us, folding)
+
+
+def where_they_lie(ledgers: Ledgers) -> tuple[Int64, list[Int64]]:
+    """(entity, address, words of each, int64 [L, 3]; copies that must be held while the addresses are used).
+
+    Those that were not copied are held by `ledgers`.
+    """
     lying = np.empty((len(ledgers), 3), np.int64)
-    held = []  # copies, as long as their addresses are used; the others are held by `ledgers`
+    held = []
     for i, (entity, packed) in enumerate(ledgers):
         address = _address(packed)
         if address % _WORD_BYTES:  # LMDB aligns large values only
             held.append(np.frombuffer(bytes(packed), np.int64).copy())
             address = _address(held[-1].data)
         lying[i] = entity, address, len(packed) // _WORD_BYTES
+    return lying, held
+
+
+def summarise_lying(
+    lying: Int64, segment: Int64, rows: Int64, offsets: Int64, recent: Int64, reach_us: Int64, folding: Folding
+) -> tuple[Int64, Int64]:
+    """The same for ledgers that are somewhere in memory: (entity, address, words) int64 [L, 3], entities rising."""
     span_offsets, spans = _summarise(lying, segment, rows, offsets, recent, reach_us, folding.exact, folding.slot_us)
     return span_offsets, spans
 

@@ -17,18 +17,20 @@ from fraud_scoring.past import join, split
 from fraud_scoring.windows import EVENT_WIDTH, FOLDING, NEVER, Folding, Int64, first_after, first_after_time, jit
 
 MOST_SLOTS: Final = 1 << 16
-"""Entities that an arena has room for before it lets those go that were not used for longest; 4 kB each."""
+"""Entities that an arena has room for before it lets those go that were not used for longest; 4 kB each, once used."""
 MOST_EVENTS: Final = 120
 """Events that a slot may have; an entity with more of them has none."""
-_FIRST_SLOTS: Final = 1 << 10
+_MOST_HELD_BYTES: Final = 64 << 20
+"""Of ledgers that are held in memory; others are read where they lie in the base."""
 _MISSING: Final = -1
 _CLEAN: Final = -1
 
-_STATE: Final = 7
-START, STOP, HAS_LEDGER, CHANGED, USED, BLOCKED, MARK = range(_STATE)
+_STATE: Final = 9
+START, STOP, HAS_LEDGER, CHANGED, USED, BLOCKED, MARK, LEDGER_AT, LEDGER_WORDS = range(_STATE)
 """Columns of a slot's state: its events are [START, STOP); whether there is a ledger; the last batch that changed it
 (-1: all is in the base); the last call that used it; whether its entity takes no more rows of this batch; and the call
-that has it in its history, with its place there, as MARK = call · 2³² + place."""
+that has it in its history, with its place there, as MARK = call · 2³² + place; where its ledger is held (0: nowhere)
+and how long it is."""
 
 
 class Arena:
@@ -43,9 +45,11 @@ class Arena:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._make_room(_FIRST_SLOTS)
-        self._table = np.zeros((4 * _FIRST_SLOTS, 2), np.int64)
-        self._free = list(range(_FIRST_SLOTS - 1, -1, -1))
+        self._make_room(self._most_slots)
+        self._next, self._free = 0, list[int]()
+        """Slots from `_next` on were never used; those in `_free` are free again."""
+        self._held: dict[int, Int64] = {}
+        self._held_bytes = 0
 
     def slots(self, rows: Int64, column: int) -> Int64:
         """The slot of each row's entity int64 [N]; -1 where it has none."""
@@ -63,27 +67,25 @@ class Arena:
         n = len(recent) // events.EVENT.size
         if n > self._most_events:
             return False
-        slot = self._free.pop()
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot, self._next = self._next, self._next + 1
         self._events[slot, :n] = events.unpack(recent)
-        self._state[slot, : MARK + 1] = 0, n, has_ledger, _CLEAN, self._call, 0, 0
+        self._state[slot] = 0, n, has_ledger, _CLEAN, self._call, 0, 0, 0, 0
         self._keys[slot] = key
         _enter(self._table, key, slot)
         return True
 
     def reserve(self, entities: int, drained: int) -> None:
         """Make sure that so many can be loaded; the base has all batches before `drained`."""
-        if len(self._free) >= entities:
-            return
-        size = len(self._state)
-        if size >= self._most_slots:
+        if self._room() < entities:
             self._let_go(drained)
-        while len(self._free) < entities:
+        while self._room() < entities:
+            size = len(self._state)
             self._make_room(2 * size, self._events, self._state, self._keys)
-            self._free += range(2 * size - 1, size - 1, -1)
-            self._table = np.zeros((8 * size, 2), np.int64)
-            for slot in np.setdiff1d(np.arange(size), self._free).tolist():
+            for slot in np.setdiff1d(np.arange(self._next), self._free).tolist():
                 _enter(self._table, int(self._keys[slot]), slot)
-            size *= 2
 
     def value(self, slot: int) -> bytes:
         """The first value of a slot's entity, as the base holds it."""
@@ -98,6 +100,8 @@ class Arena:
             _remove(self._table, at)
             self._state[slot, CHANGED] = _CLEAN
             self._free.append(slot)
+            if (held := self._held.pop(slot, None)) is not None:
+                self._held_bytes -= held.nbytes
 
     def append(self, slots: Int64, rows: Int64, layout: Int64, keep_us: int, batch: int, *, block: bool) -> Int64:
         """Add each row's event to its slot; which rows could not be added, int64.
@@ -115,10 +119,23 @@ class Arena:
         segment, offsets, joined, distinct = _gather(slots, self._events, self._state, self._call)
         return segment, offsets, joined, distinct
 
-    def with_ledger(self, slots: Int64) -> list[int]:
-        """Which of `slots` have a ledger, by place."""
-        found: list[int] = np.flatnonzero(self._state[slots, HAS_LEDGER]).tolist()
-        return found
+    def ledgers(self, slots: Int64) -> tuple[Int64, list[int]]:
+        """(place in `slots`, address, words of ledgers that are held, int64 [L, 3]; places of those that are not)."""
+        state = self._state[slots]
+        there = np.flatnonzero(state[:, HAS_LEDGER])
+        held = there[state[there, LEDGER_AT] != 0]
+        missing: list[int] = there[state[there, LEDGER_AT] == 0].tolist()
+        return np.column_stack([held, state[held, LEDGER_AT:]]), missing
+
+    def hold(self, slot: int, packed: bytes | memoryview) -> bool:
+        """Keep a copy of an entity's ledger, for as long as the entity is not dropped; False: there is no room."""
+        if self._held_bytes + len(packed) > _MOST_HELD_BYTES:
+            return False
+        held = np.frombuffer(packed, np.int64).copy()
+        self._held[slot] = held
+        self._held_bytes += held.nbytes
+        self._state[slot, LEDGER_AT:] = held.ctypes.data, len(held)
+        return True
 
     def keys(self, slots: Int64) -> list[int]:
         found: list[int] = self._keys[slots].tolist()
@@ -133,21 +150,25 @@ class Arena:
     def is_in_base(self, slots: Int64) -> None:
         self._state[slots, CHANGED] = _CLEAN
 
+    def _room(self) -> int:
+        return len(self._state) - self._next + len(self._free)
+
     def _make_room(self, size: int, *kept: Int64) -> None:
         """Arrays for so many slots, with what is kept at their beginning. Pages that nobody touched cost nothing."""
         self._events = np.empty((size, self._most_events + _SPARE, EVENT_WIDTH), np.int64)
         self._state = np.zeros((size, _STATE), np.int64)
         self._keys = np.zeros(size, np.int64)
+        self._table = np.zeros((1 << (4 * size - 1).bit_length(), 2), np.int64)
         for mine, old in zip((self._events, self._state, self._keys), kept, strict=False):
             mine[: len(old)] = old
 
     def _let_go(self, drained: int) -> None:
-        """Forget the quarter that was not used for longest, of those that the base has whole."""
-        taken = np.ones(len(self._state), np.bool_)
+        """Forget a quarter, those that were not used for longest, of those that the base has whole."""
+        taken = np.ones(self._next, np.bool_)
         taken[self._free] = False
-        state = self._state
+        state = self._state[: self._next]
         mine = np.flatnonzero(taken & (state[:, CHANGED] < drained) & (state[:, USED] < self._call))
-        oldest = mine[np.argsort(state[mine, USED])][: max(1, len(state) // 4)]
+        oldest = mine[np.argsort(state[mine, USED])][: max(1, len(self._state) // 4)]
         for key in self.keys(oldest):
             self.drop(key)
 

@@ -21,7 +21,7 @@ from fraud_scoring.stores import batches
 from fraud_scoring.stores.arena import Arena
 from fraud_scoring.stores.batches import Layout, key_of
 from fraud_scoring.stores.tables import Transaction
-from fraud_scoring.summary import summarise
+from fraud_scoring.summary import summarise_lying, where_they_lie
 from fraud_scoring.windows import NEVER, Folding, History, Int64, for_kernels
 
 DRAIN_EACH: Final = 1_024
@@ -38,6 +38,13 @@ class _Pending(NamedTuple):
     number: int
     rows: int
     parts: list[tuple[Arena, Int64]]
+
+
+class _Lying(NamedTuple):
+    """Ledgers in memory: (entity, address, words) int64 [L, 3], entities rising, and what must be held meanwhile."""
+
+    places: Int64
+    held: list[object]
 
 
 class Entities:
@@ -103,18 +110,15 @@ class Entities:
         arena = self._arena(name)
         slots = self._slots(tables, arena, rows, column)
         if (slots < 0).any():
-            segment, offsets, joined, keys, busy = self._one_by_one(tables, name, rows[:, column])
+            segment, offsets, joined, lying = self._one_by_one(tables, name, rows[:, column])
         else:
             segment, offsets, joined, distinct = arena.gather(slots)
-            busy = arena.with_ledger(distinct)
-            keys = arena.keys(distinct) if busy else []
-        if not busy:
+            lying = self._ledgers(tables, arena, distinct)
+        if not len(lying.places):
             return History(segment, offsets, joined)
         times = np.ascontiguousarray(rows[:, [self.layout.time_index, self.layout.id_index]])
-        ledgers = [(u, tables.view("events", _place(name, keys[u]) + _LEDGER) or _NO_LEDGER) for u in busy]
-        return History(
-            segment, offsets, joined, *summarise(ledgers, segment, times, offsets, joined, reach, self._folding)
-        )
+        spans = summarise_lying(lying.places, segment, times, offsets, joined, reach, self._folding)
+        return History(segment, offsets, joined, *spans)
 
     def kept(self, tables: Transaction, name: str, key: int) -> Int64:
         """All that is kept of one entity, as spans int64 [S, 6] in order."""
@@ -238,16 +242,34 @@ class Entities:
         self._arena(name).drop(key)
         self._dropped.append((self._places[name], key))
 
-    def _one_by_one(
-        self, tables: Transaction, name: str, keys: Int64
-    ) -> tuple[Int64, Int64, Int64, list[int], list[int]]:
-        """(segment, offsets, events, keys, which have a ledger), where an entity has more events than a slot."""
+    def _ledgers(self, tables: Transaction, arena: Arena, slots: Int64) -> _Lying:
+        """The ledgers of these slots: held by the arena, as far as it has room, else as they lie in the base."""
+        held, missing = arena.ledgers(slots)
+        if not missing:
+            return _Lying(held, [])
+        others = []
+        for u, key in zip(missing, arena.keys(slots[missing]), strict=True):
+            packed = tables.view("events", arena.prefix + key_of(key) + _LEDGER) or _NO_LEDGER
+            if not arena.hold(int(slots[u]), packed):
+                others.append((u, packed))
+        held, _ = arena.ledgers(slots)
+        places, copies = where_they_lie(others)
+        every = np.concatenate([held, places])
+        return _Lying(every[np.argsort(every[:, 0])], [others, copies])
+
+    def _one_by_one(self, tables: Transaction, name: str, keys: Int64) -> tuple[Int64, Int64, Int64, _Lying]:
+        """(segment, offsets, events, ledgers), where an entity has more events than a slot."""
         unique, segment = np.unique(keys, return_inverse=True)
         found = [split(self.value(tables, name, key)) for key in unique.tolist()]
         recent = [events.unpack(packed) for packed, _ in found]
         offsets = np.cumsum([0, *map(len, recent)], dtype=np.int64)
-        busy = [u for u, (_, has_ledger) in enumerate(found) if has_ledger]
-        return segment.astype(np.int64), offsets, np.concatenate(recent), unique.tolist(), busy
+        ledgers = [
+            (u, tables.view("events", _place(name, key) + _LEDGER) or _NO_LEDGER)
+            for u, (key, (_, has_ledger)) in enumerate(zip(unique.tolist(), found, strict=True))
+            if has_ledger
+        ]
+        places, copies = where_they_lie(ledgers)
+        return segment.astype(np.int64), offsets, np.concatenate(recent), _Lying(places, [ledgers, copies])
 
 
 def _prefix(name: str) -> bytes:
