@@ -37,6 +37,8 @@ from fraud_scoring.releases import (
 from fraud_scoring.schema import Schema
 
 TEMPLATE_FOLDER: Final = "release_template"
+TRAINED_FILE: Final = "trained.txt"
+"""The trees as LightGBM writes them: what the exported model is compared with, long after the training."""
 _LOCK_FILE: Final = ".release.lock"
 STAGING: Final = ".staging-"
 CACHE: Final = "__pycache__"
@@ -67,10 +69,10 @@ def write_release(
 ) -> dict[str, Any]:
     """Write release `number`; returns its manifest.
 
-    `artifacts` holds the bytes of schema.json, model.onnx, decision.json, golden.npz and, where they are
-    there, reference.json (for drift) and check_rows.npz (for engines); `facts` goes into the manifest. `sign` is given
-    the hash of every file by its path, and gives the signature; without it the release stays unsigned, and no server
-    takes it.
+    `artifacts` holds the bytes of schema.json, model.onnx, decision.json, golden.npz and, where they are there,
+    reference.json (for drift), check_rows.npz (for engines) and trained.txt (for gates); `facts` goes into the
+    manifest. `sign` is given the hash of every file by its path, and gives the signature; without it the release stays
+    unsigned, and no server takes it.
     """
     release = release_name(number)
     staging = repository / f"{STAGING}{release}"
@@ -82,7 +84,7 @@ def write_release(
         f"{names['decision']}/1/{DECISION_FILE}": artifacts[DECISION_FILE],
         f"{names['ensemble']}/{GOLDEN_FILE}": artifacts[GOLDEN_FILE],
     }
-    for file in (REFERENCE_FILE, CHECK_ROWS_FILE):
+    for file in (REFERENCE_FILE, CHECK_ROWS_FILE, TRAINED_FILE):
         if file in artifacts:
             contents[f"{names['ensemble']}/{file}"] = artifacts[file]
     values = {"release": release, "columns": schema.width, "features": len(schema.features)}

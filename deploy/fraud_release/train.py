@@ -18,7 +18,7 @@ import numpy as np
 from fraud_data import Transactions
 from fraud_data.labels import DEFAULT_LABEL_DAYS, fraud_known_at
 from fraud_release.agreement import check_plain_form
-from fraud_release.assembly import next_release, write_release
+from fraud_release.assembly import TRAINED_FILE, next_release, write_release
 from fraud_release.check_rows import CHECK_ROWS_FILE, check_rows_file
 from fraud_release.errors import ReleaseRefused
 from fraud_release.evaluation import not_known_as_compromised, quality
@@ -119,6 +119,7 @@ def train(
             MODEL_FILE: graph,
             DECISION_FILE: rule.to_json().encode(),
             GOLDEN_FILE: golden_file(pipeline, plan.seed),
+            TRAINED_FILE: booster.model_to_string().encode(),
             CHECK_ROWS_FILE: check_rows_file(test, data.is_fraud[split.test], plan.seed),
             REFERENCE_FILE: reference_file(number, schema, data, features, validated, split.validation, plan.costs),
         }

@@ -17,6 +17,7 @@ from fraudctl.options import (
     seed_option,
     signing_key_option,
 )
+from fraudctl.release_gates import gates
 from fraudctl.release_trust import admit, keys, sign, verify
 from fraudctl.report import emit, progress
 
@@ -28,7 +29,7 @@ def release() -> None:
     """Train releases and look at them. A release is immutable: features, model, decision, under one name."""
 
 
-for _command in (admit, build, engines, keys, sign, verify):
+for _command in (admit, build, engines, gates, keys, sign, verify):
     release.add_command(_command)
 
 

@@ -16,7 +16,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "fraud_client": ("fraud_scoring.wire",),
     "fraud_data": ("fraud_scoring",),
     "fraud_release": ("fraud_scoring", "fraud_data"),
-    "fraud_server": ("fraud_scoring", "fraud_client", "fraud_release"),
+    "fraud_server": ("fraud_scoring", "fraud_client", "fraud_data", "fraud_release"),
     "fraud_load": ("fraud_scoring", "fraud_client", "fraud_data"),
     "fraud_bench": ("fraud_scoring", "fraud_client", "fraud_data", "fraud_server", "fraud_load"),
     # the log's reader, the schema, a release's reference, and names: nothing that scores, keeps windows or answers

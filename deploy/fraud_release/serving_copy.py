@@ -1,0 +1,39 @@
+"""A copy of a release for one server: of the bytes that were verified, so that nothing that is changed later counts.
+
+Written under a staging name and renamed, the ensemble last, as when the release was made: what an interrupted copy
+leaves is no release.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from fraud_release.assembly import STAGING, sync_folder, write_sealed
+from fraud_release.signing import Verified, verified_contents
+from fraud_release.trust import TrustSettings
+from fraud_scoring.releases import ensemble_name, release_name
+
+
+def copy_release(repository: Path, number: int, trust: TrustSettings, target: Path) -> Verified:
+    """Verify release `number` of `repository` and write what was verified into `target`, in place of what is there."""
+    verified, contents = verified_contents(repository, number, trust)
+    ensemble = ensemble_name(number)
+    staging = target / f"{STAGING}{release_name(number)}-{os.getpid()}"
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        for path, content in contents.items():
+            write_sealed(staging / path, content)
+        (staging / ensemble / "1").mkdir()
+        for folder in (*staging.rglob("*/"), staging):
+            sync_folder(folder)
+        parts = sorted({path.split("/", 1)[0] for path in contents} - {ensemble})
+        for name in (ensemble, *parts):
+            shutil.rmtree(target / name, ignore_errors=True)
+        for name in (*parts, ensemble):
+            (staging / name).rename(target / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    sync_folder(target)
+    return verified
