@@ -52,7 +52,8 @@ class Breaker:
 
     def healthy(self) -> None:
         """The health call was good: one request may go out. Alone it proves little, a dead model passes it too."""
-        self._busy = False
+        if not self.closed:
+            self.state, self._busy = BreakerState.HALF_OPEN, False
 
     def succeeded(self, now: float, trial: bool) -> None:
         if trial:

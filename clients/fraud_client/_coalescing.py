@@ -39,8 +39,6 @@ class _Waiting:
     row: Rows
     expires: float
     answer: asyncio.Future[Scored]
-    taken: bool = False
-    """Whether it is in a request, and no longer in line."""
 
 
 Send = Callable[[Rows, float, Options], Awaitable[Scored]]
@@ -74,11 +72,14 @@ class Coalescer:
         expiry = loop.call_later(options.deadline, _expire, waiting, options.deadline)
         try:
             return await waiting.answer
+        except BaseException:
+            queue = self._queues.get(options, {})
+            if waiting in queue:  # its time was over, or it was cancelled, before it was sent
+                del queue[waiting]
+                self.waiting -= 1
+            raise
         finally:
             expiry.cancel()
-            if not waiting.taken:
-                del self._queues[options][waiting]
-                self.waiting -= 1
 
     async def drain(self) -> None:
         """Wait until every call that was made has its answer."""
@@ -103,8 +104,6 @@ class Coalescer:
             for waiting in batch:
                 del queue[waiting]
             self._queues[options] = queue
-        for waiting in batch:
-            waiting.taken = True
         self.waiting -= len(batch)
         return [waiting for waiting in batch if not waiting.answer.done()]
 

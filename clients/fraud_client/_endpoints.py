@@ -5,7 +5,7 @@ Not safe for threads by itself. Times are seconds of a monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -217,6 +217,11 @@ class Endpoints:
             endpoint.breaker.healthy()
         else:
             endpoint.breaker.failed(now, trial=True)
+
+    def found_well(self, indices: Iterable[int]) -> None:
+        """The caller asked: those that are ready may have a trial now, whenever it was due."""
+        for index in indices:
+            self._all[index].breaker.healthy()
 
     def stats(self, *, waiting: int, overloaded: int) -> Stats:
         return Stats(

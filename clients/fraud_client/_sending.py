@@ -61,7 +61,10 @@ class Sender:
 
     async def ready(self, timeout: float) -> bool:
         """Whether one endpoint at least serves scores; all are asked, so that every connection is open then."""
-        return any(await asyncio.gather(*(self._is_ready(i, timeout) for i in range(len(self._transports)))))
+        every = range(len(self._transports))
+        answers = await asyncio.gather(*(self._is_ready(index, timeout) for index in every))
+        self._endpoints.found_well(index for index in every if answers[index])
+        return any(answers)
 
     def stats(self, *, waiting: int, overloaded: int) -> Stats:
         return self._endpoints.stats(waiting=waiting, overloaded=overloaded)

@@ -72,11 +72,15 @@ class ThreadSender:
 
     def ready(self, timeout: float) -> bool:
         """Whether one endpoint at least serves scores; all are asked, so that every connection is open then."""
-        if len(self._transports) == 1:
-            return self._is_ready(0, timeout)
-        with ThreadPoolExecutor(len(self._transports)) as pool:
-            asked = [pool.submit(self._is_ready, index, timeout) for index in range(len(self._transports))]
-            return any(answer.result() for answer in asked)
+        every = range(len(self._transports))
+        if self._several:
+            with ThreadPoolExecutor(len(every)) as pool:
+                answers = list(pool.map(self._is_ready, every, [timeout] * len(every)))
+        else:
+            answers = [self._is_ready(0, timeout)]
+        with self._lock:
+            self._endpoints.found_well(index for index in every if answers[index])
+        return any(answers)
 
     def stats(self, *, waiting: int, overloaded: int) -> Stats:
         with self._lock:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fraud_client import DeadlineExceeded, InvalidRequest, Policy, ServerFailed, Unavailable
 from fraud_client._breaker import Breaker, BreakerState
 from fraud_client._endpoints import Attempt, Endpoints, named_transports
+from fraud_client._hedging import Race
 from fraud_client._latencies import Latencies
 from fraud_client._recent import SLOTS, Budget, Recent
 from support.rows import SEEDED
@@ -382,6 +383,42 @@ def test_there_is_no_hedge_without_time_without_a_budget_or_without_a_good_endpo
     slow = found.first(0.0)
     opened(found, 1 - slow.endpoint.index)
     assert found.hedge(slow, 0.07, 0.0, late=True) is None
+
+
+def test_a_request_that_gets_no_hedge_asks_again_at_twice_four_and_eight_times_the_delay_while_there_is_time() -> None:
+    found = with_latencies(endpoints(2))
+    for _ in range(5):  # the budget is spent
+        assert found.hedge(found.first(0.0), 0.07, 0.0, late=True) is not None
+    race, moments = Race(found, found.first(0.0), 0.010, 0.080), [0.0]
+    while race.wait is not None:
+        moments.append(moments[-1] + race.wait)
+        assert race.hedge(moments[-1]) is None
+    assert moments == pytest.approx([0.0, 0.010, 0.020, 0.040, 0.080])
+
+
+def test_a_request_that_was_refused_a_hedge_gets_one_of_those_that_are_kept() -> None:
+    found = with_latencies(endpoints(2))
+    while found.hedge(found.first(0.0), 0.07, 0.0, late=False) is not None:
+        pass
+    race = Race(found, found.first(0.0), 0.010, 0.080)
+    assert race.hedge(0.010) is None
+    assert race.hedge(0.020) is not None
+    assert race.wait is None
+
+
+def test_of_two_outcomes_the_first_answer_counts_and_a_failure_only_when_it_is_the_last() -> None:
+    found = with_latencies(endpoints(2))
+    first = found.first(0.0)
+    race = Race(found, first, 0.010, 0.080)
+    hedge = race.hedge(0.010)
+    assert hedge is not None
+    assert not race.settles(first, Unavailable("gone"), 0.020, other_out=True)
+    assert race.settles(hedge, {}, 0.021, other_out=False)
+    assert race.beaten
+    first = found.first(0.0)
+    race = Race(found, first, 0.010, 0.080)
+    assert race.settles(first, InvalidRequest("wrong"), 0.020, other_out=True)
+    assert not race.beaten
 
 
 def test_an_endpoint_that_is_beaten_again_and_again_is_left_alone() -> None:

@@ -279,6 +279,22 @@ def test_when_both_fail_calls_are_soon_refused_without_being_sent(session: Any, 
         assert client.stats.refused > 10
 
 
+def test_who_asks_whether_a_server_is_ready_need_not_wait_for_its_breaker(
+    session: Any, pair: Any, transaction: Make
+) -> None:
+    alone, _ = pair
+    alone.kserve.status = grpc.StatusCode.UNAVAILABLE
+    with session(alone, policy=Policy(breaker_open=60, breaker_open_most=60)) as client:
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                client.score(transaction())
+        assert client.stats.endpoints[0].breaker is BreakerState.OPEN
+        alone.kserve.status = None
+        assert client.call("ready")
+        assert client.score(transaction(17)).transaction_id == 17
+        assert client.stats.endpoints[0].breaker is BreakerState.CLOSED
+
+
 def test_labels_are_sent_again_too(session: Any, pair: Any) -> None:
     pair[0].kserve.status = grpc.StatusCode.UNAVAILABLE
     with session(*pair) as client:
