@@ -147,10 +147,10 @@ def verify_release(repository: Path, number: int) -> dict[str, Any]:
     return manifest
 
 
-def remove_caches(repository: Path) -> None:
+def remove_caches(repository: Path, folders: str = "fraud_*") -> None:
     """Remove the bytecode that Triton's python processes keep beside a model's source (they heed no
     PYTHONDONTWRITEBYTECODE): it would run in place of the source that the manifest vouches for."""
-    for cache in repository.glob(f"fraud_*/*/{CACHE}"):
+    for cache in repository.glob(f"{folders}/*/{CACHE}"):
         shutil.rmtree(cache, ignore_errors=True)
 
 

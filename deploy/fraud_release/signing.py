@@ -114,8 +114,10 @@ def admit_release(repository: Path, number: int, trust: TrustSettings) -> Verifi
 
 def _verify(repository: Path, number: int, trust: TrustSettings) -> tuple[Verified, dict[str, bytes]]:
     release = release_name(number)
+    if trust.remember:
+        assembly.remove_caches(repository, f"fraud_*{release_name(number)}")
     signature, bundle, statement = _read_statement(repository, number, trust)
-    _check_names(repository, statement)
+    _check_names(repository, statement, with_caches=trust.remember)
     contents = {signature: bundle}
     for path, wanted in statement.digests.items():
         contents[path] = _read(repository, path, number)
@@ -158,14 +160,14 @@ def _read_statement(repository: Path, number: int, trust: TrustSettings) -> tupl
         ) from None
 
 
-def _check_names(repository: Path, statement: Statement) -> None:
+def _check_names(repository: Path, statement: Statement, with_caches: bool) -> None:
     """Every folder and file of the release is one that was signed, and is a plain folder or file."""
     release = release_name(statement.release)
     files = {*statement.digests, statement.signature_path}
     folders = {str(parent) for path in files for parent in Path(path).parents} - {"."}
     folders.add(f"{ensemble_name(statement.release)}/1")  # Triton wants it, and it is empty
     found = set()
-    for path, mode in _entries(repository, statement.release):
+    for path, mode in _entries(repository, statement.release, with_caches):
         found.add(path)
         if stat.S_ISLNK(mode):
             raise ArtifactRefused(release, path, "is a link, and no file or folder as it was made")
@@ -182,11 +184,14 @@ def _check_names(repository: Path, statement: Statement) -> None:
 
 
 def _files(repository: Path, number: int) -> list[str]:
-    return [path for path, mode in _entries(repository, number) if not stat.S_ISDIR(mode)]
+    return [path for path, mode in _entries(repository, number, False) if not stat.S_ISDIR(mode)]
 
 
-def _entries(repository: Path, number: int) -> Iterator[tuple[str, int]]:
-    """(path, mode) of whatever bears the release's name, and of all that lies in it; links as links."""
+def _entries(repository: Path, number: int, with_caches: bool) -> Iterator[tuple[str, int]]:
+    """(path, mode) of whatever bears the release's name, and of all that lies in it; links as links.
+
+    Without caches, folders of bytecode are passed over.
+    """
     mark = f"_{release_name(number)}"
     names = sorted(entry.name for entry in repository.iterdir()) if repository.is_dir() else []
     # r0001 is not r00012
@@ -196,9 +201,10 @@ def _entries(repository: Path, number: int) -> Iterator[tuple[str, int]]:
         try:
             mode = os.lstat(repository / path).st_mode
             inside = [entry.name for entry in (repository / path).iterdir()] if stat.S_ISDIR(mode) else []
-            inside = [name for name in inside if name != assembly.CACHE]  # removed before they could be used
         except OSError as error:
             raise ArtifactRefused(release_name(number), path, f"cannot be read: {error.strerror}") from None
+        if path.endswith(f"/{assembly.CACHE}") and stat.S_ISDIR(mode) and not with_caches:
+            continue
         yield path, mode
         pending += [f"{path}/{name}" for name in sorted(inside, reverse=True)]
 

@@ -29,7 +29,8 @@ RECORD_FILE: Final = "releases-verified.json"
 class TrustSettings:
     """`public_keys` in hexadecimal, one or more; `record` is the file of what was verified, None: it is not kept.
 
-    With `remember` off the record is obeyed and not written: for who only looks.
+    With `remember` off nothing is written: for who only looks. The record is obeyed, and bytecode that a running server
+    left is passed over; who is about to serve removes it, since it would run in place of the source.
     """
 
     public_keys: tuple[str, ...]

@@ -49,7 +49,7 @@ def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
     if settings.store_url.startswith("lmdb:"):
         # LMDB maps its lock file: on a full disk that ends the process, without an error to catch
         _check_space(Path(urlsplit(settings.store_url).path), "--store", least_free_mib)
-    remove_caches(settings.repository)
+    remove_caches(settings.repository)  # the front door's, too
     verify_release(settings.repository, release, settings.trust)
     open_store(settings.store_url, pinned_schema(settings.repository, release)).close()
     return release

@@ -10,6 +10,8 @@ import random
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fraud_release.assembly import next_release, write_release
 from fraud_release.errors import ArtifactRefused, ReleaseRefused
 from fraud_release.record import read_record
+from fraud_release.serving_copy import copy_release
 from fraud_release.signing import admit_release, new_statement, sign_release, verified_contents, verify_release
 from fraud_release.statement import Statement, sign
 from fraud_release.trust import TrustSettings, open_signing_key, public_key_file, read_public_keys
@@ -157,6 +160,32 @@ def test_an_added_folder_is_refused_though_it_is_empty(signed: Path, name: str) 
     """Triton serves the highest version folder that it finds."""
     (signed / name).mkdir()
     assert refusal(signed).file == name
+
+
+def test_bytecode_beside_a_source_is_removed_by_who_serves_and_passed_over_by_who_looks(
+    signed: Path, tmp_path: Path
+) -> None:
+    """It would run in place of the source that was signed."""
+    cache = signed / "fraud_features_r0001" / "1" / "__pycache__"
+    cache.mkdir()
+    (cache / "model.cpython-311.pyc").write_bytes(b"worse")
+    verify_release(signed, 1, TrustSettings(TRUST.public_keys, remember=False))
+    assert cache.exists()
+    _, contents = verified_contents(signed, 1, TRUST)
+    assert not cache.exists()
+    assert [path for path in contents if "__pycache__" in path] == []
+
+
+@pytest.mark.parametrize("remember", [True, False])
+def test_bytecode_that_is_linked_in_or_lies_elsewhere_is_refused(signed: Path, tmp_path: Path, remember: bool) -> None:
+    trust = TrustSettings(TRUST.public_keys, remember=remember)
+    cache = signed / "fraud_features_r0001" / "1" / "__pycache__"
+    (tmp_path / "elsewhere").mkdir()
+    cache.symlink_to(tmp_path / "elsewhere")
+    assert refusal(signed, 1, trust).file == "fraud_features_r0001/1/__pycache__"
+    cache.unlink()
+    (cache.parent / "model.pyc").write_bytes(b"worse")
+    assert refusal(signed, 1, trust).file == "fraud_features_r0001/1/model.pyc"
 
 
 def test_an_empty_version_folder_that_is_gone_is_missed(signed: Path) -> None:
@@ -460,6 +489,32 @@ def test_a_file_of_keys_that_pins_none_is_named(tmp_path: Path, content: bytes |
         (tmp_path / "mine.pub").write_bytes(content)
     with pytest.raises(InvalidDefinition, match=said):
         TrustSettings.read(tmp_path, tmp_path / "mine.pub")
+
+
+@pytest.mark.parametrize("what", ["sign", "copy"])
+def test_a_signing_or_a_copy_that_is_killed_at_any_point_leaves_what_verifies_or_is_refused(
+    repository: Path, tmp_path: Path, what: str
+) -> None:
+    """The old signature or the new one; a copy that verifies or none, which the next one mends."""
+    key = repository.with_suffix(".key")
+    trust = TrustSettings((public_text(open_signing_key(key)),))
+    write_next(repository, open_signing_key(key))
+    script = Path(__file__).with_name("killed_writer.py")
+    command = [sys.executable, str(script), str(repository), str(tmp_path / "killed"), what]
+    steps = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert steps > (3 if what == "sign" else 25)
+    refusals = []
+    for step in range(1, steps + 1):
+        left = tmp_path / "killed" / str(step)
+        try:
+            verify_release(left, 1, trust)
+        except ArtifactRefused as refused:
+            refusals.append(refused.rule)
+        if what == "copy":
+            copy_release(repository, 1, trust, left)
+            verify_release(left, 1, trust)
+    assert set(refusals) <= ({"is missing"} if what == "copy" else set())
+    assert len(refusals) <= steps - 2
 
 
 def rewrite(path: Path, document: dict) -> None:
