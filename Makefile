@@ -42,7 +42,7 @@ unit: setup ## the fast tests only: no server is started
 	@$(BIN)/python -m pytest tests/unit tests/contract
 
 lock: setup ## write requirements.lock anew from pyproject.toml
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra load --universal --python-version 3.10 \
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra load --extra s3 --universal --python-version 3.10 \
 	    --generate-hashes --no-header --upgrade -q -o requirements.lock
 	@$(BIN)/uv pip compile deploy/tensorrt-rtx.in --universal --python-version 3.10 \
 	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/tensorrt-rtx.txt
