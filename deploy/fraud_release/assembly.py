@@ -48,6 +48,13 @@ _RELEASE_FOLDER: Final = re.compile(rf"fraud_(?:(?:{'|'.join(PARTS)})_)?r\d{{4,}
 @contextmanager
 def next_release(repository: Path) -> Iterator[int]:
     """The number of the release that the caller may write now; nobody else gets it meanwhile."""
+    with writing_alone(repository):
+        yield max(existing(repository), default=0) + 1
+
+
+@contextmanager
+def writing_alone(repository: Path) -> Iterator[None]:
+    """Nobody else writes a release into `repository` meanwhile; what interrupted writers left is removed."""
     if not (repository / TEMPLATE_FOLDER).is_dir():
         raise ReleaseRefused(f"{repository.name} is no model repository: it has no folder {TEMPLATE_FOLDER}")
     with (repository / _LOCK_FILE).open("w") as lock:
@@ -56,7 +63,7 @@ def next_release(repository: Path) -> Iterator[int]:
         except BlockingIOError:
             raise ReleaseRefused("another release is being written into this repository; wait for it to end") from None
         _remove_leftovers(repository)
-        yield max(existing(repository), default=0) + 1
+        yield
 
 
 def write_release(
