@@ -54,5 +54,5 @@ lock: setup ## write requirements.lock anew from pyproject.toml
 clean: ## remove the environment, the state and the built releases
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	chmod -R u+w model_repository && rm -rf model_repository/fraud_*r[0-9]* model_repository/.staging-* \
-	    model_repository/routes.json model_repository/.release.lock
+	    model_repository/routes.json model_repository/.release.lock model_repository/.registry
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

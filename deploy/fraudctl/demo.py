@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -98,7 +101,20 @@ def prepare_release(repository: Path, home: Path) -> Transactions:
             key = named_signing_key() or home_signing_key(home)
             manifest = train(data, schema, repository, Plan(), provenance=provenance, progress=report, signing_key=key)
         Routes(release_number(manifest["release"])).write(repository)
+        _register(manifest["release"], repository, home)
     return data
+
+
+def _register(name: str, repository: Path, home: Path) -> None:
+    """Put a release on record in its repository, in a process of its own: what follows serves, without MLflow."""
+    command = [sys.executable, "-c", "from fraudctl.cli import main; main()", "release", "register", name]
+    options = ["--repository", os.fspath(repository), "--home", os.fspath(home), "--reason", "trained"]
+    with progress("registry") as report:
+        report(0.0, f"putting {name} on record")
+        alone = {name: value for name, value in os.environ.items() if name != "FRAUD_REGISTRY"}
+        ran = subprocess.run([*command, *options], stdout=subprocess.DEVNULL, env=alone, check=False)
+    if ran.returncode != 0:
+        click.echo(f"registry: {name} is not on record; then: fraudctl release register {name}", err=True)
 
 
 @contextmanager

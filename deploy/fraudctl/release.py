@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from fraudctl import registry
 from fraudctl.engine import build, engines
 from fraudctl.options import (
     home_option,
@@ -26,10 +27,10 @@ _cost = click.FloatRange(0, 1e9)
 
 @click.group()
 def release() -> None:
-    """Train releases and look at them. A release is immutable: features, model, decision, under one name."""
+    """Train releases, look at them, let them rise. A release is immutable: features, model, decision, one name."""
 
 
-for _command in (admit, build, engines, gates, keys, sign, verify):
+for _command in (admit, build, engines, gates, keys, sign, verify, *registry.COMMANDS):
     release.add_command(_command)
 
 
@@ -72,6 +73,8 @@ for _command in (admit, build, engines, gates, keys, sign, verify):
     type=click.IntRange(0, 64),
     help="Genuine payments that the reasons are measured against; 0: reasons by a scorecard's points.",
 )
+@registry.registry_option
+@click.option("--register/--no-register", default=True, show_default=True, help="Put it on record, as dev.")
 @json_option
 def train(
     path: Path,
@@ -79,10 +82,12 @@ def train(
     home: Path,
     signing_key: Path | None,
     schema: Path | None,
+    registry_url: str | None,
+    register: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train, check, sign and write the next release.
+    """Train, check, sign, write and register the next release.
 
     The data is split by time (train, validation, test, with the label delay between them). Nothing is written unless
     every check passes; then the release appears in the repository as fraud_*_rNNNN. The first release of a repository
@@ -120,7 +125,24 @@ def train(
         manifest = run(data, chosen, repository, plan, provenance=provenance, progress=report, signing_key=key)
     if not (repository / ROUTES_FILE).exists():
         Routes(release_number(manifest["release"])).write(repository)
+    if register:
+        _register(manifest["release"], repository, home, registry_url)
     emit(manifest, as_json, table=_table(manifest))
+
+
+def _register(name: str, repository: Path, home: Path, registry_url: str | None) -> None:
+    from fraud_release.errors import RegistryUnavailable
+    from fraud_release.registry import open_registry
+    from fraud_release.registry.people import person
+    from fraud_scoring.releases import release_number
+
+    try:
+        opened = open_registry(repository, home, registry_url)
+        opened.bring_in(release_number(name), person(None), "trained")
+    except RegistryUnavailable as trouble:
+        raise RegistryUnavailable(
+            f"release {name} is written, and not on record: {trouble}; then: fraudctl release register {name}"
+        ) from None
 
 
 @release.command("list")

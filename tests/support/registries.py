@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from fraud_release.assembly import next_release, verify_release, write_release
+from fraud_release.assembly import next_release, write_release
 from fraud_release.golden import golden_file
 from fraud_release.registry import open_registry
-from fraud_release.registry.checks import GateResult, Said
+from fraud_release.registry.checks import GateResult, Said, SignedChecks
 from fraud_release.registry.people import Person
 from fraud_release.registry.registry import Registry
+from fraud_release.signing import sign_release
+from fraud_release.trust import named_signing_key, open_signing_key
 from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.releases import DECISION_FILE, GOLDEN_FILE, MODEL_FILE, SCHEMA_FILE, part_name
 
@@ -21,15 +23,13 @@ ANN: Final = Person("ann", "ann@desk")
 BOB: Final = Person("bob", "bob@desk")
 
 
-@dataclass
-class WantedGates:
-    """The manifest is checked as ever; the gates named in `failing` say no."""
+@dataclass(frozen=True)
+class WantedGates(SignedChecks):
+    """Signatures are checked as ever; the gates named in `failing` say no."""
 
+    home: Path = Path("no home")
     failing: set[str] = field(default_factory=set)
     asked: list[tuple[int, int | None]] = field(default_factory=list)
-
-    def verify(self, repository: Path, release: int) -> None:
-        verify_release(repository, release)
 
     def judge(self, repository: Path, candidate: int, champion: int | None) -> Sequence[GateResult]:
         self.asked.append((candidate, champion))
@@ -50,13 +50,16 @@ def another_release(repository: Path, of: int = 1) -> int:
         }
         facts = {"created_at": "2026-01-01", "data": {"sha256": "d" * 64}, "evaluation": {"all": {"auc": 0.9}}}
         write_release(repository, number, pipeline.schema, artifacts, facts)
+        key = named_signing_key()
+        assert key is not None
+        sign_release(repository, number, open_signing_key(key))
     return number
 
 
 def registry_of(repository: Path, home: Path, url: str | None = None, **changes: object) -> Registry:
     """The registry of `repository`, with gates that pass."""
     opened = open_registry(repository, home, url, environment={})
-    return replace(opened, **{"checks": WantedGates(), **changes})
+    return replace(opened, **{"checks": WantedGates(home), **changes})
 
 
 def to_production(registry: Registry, release: int) -> None:

@@ -26,12 +26,16 @@ def open_registry(
     home: Path = DEFAULT_HOME,
     url: str | None = None,
     *,
+    release_key: Path | None = None,
     environment: Mapping[str, str] = os.environ,
     reached: Callable[[str], None] = lambda step: None,
 ) -> Registry:
-    """The registry at `url`, or at FRAUD_REGISTRY, or the one in `repository`. Imports MLflow: a second or more."""
+    """The registry at `url`, or at FRAUD_REGISTRY, or the one in `repository`. Imports MLflow: a second or more.
+
+    `release_key`: file of the public keys that releases must be signed by; None: FRAUD_RELEASE_KEY's, or the home's.
+    """
     from fraud_release.registry.catalogue import EMBEDDED_FOLDER, Catalogue
-    from fraud_release.registry.checks import ManifestChecks
+    from fraud_release.registry.checks import SignedChecks
     from fraud_release.registry.home import Home
     from fraud_release.registry.registry import Registry, Settings, location
 
@@ -42,7 +46,7 @@ def open_registry(
         repository,
         catalogue,
         Home(home, shared or location(folder)),
-        ManifestChecks(),
+        SignedChecks(home, release_key),
         Settings(distinct_accounts=environment.get(DISTINCT_VARIABLE, "") == "1"),
         reached=reached,
     )

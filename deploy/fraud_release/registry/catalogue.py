@@ -18,13 +18,14 @@ from urllib.parse import urlsplit
 
 from fraud_release.errors import RegistryUnavailable
 from fraud_release.registry.audit_stores import AuditStore, MlflowAudit, SqliteAudit
-from fraud_release.registry.facts import Facts
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.releases import release_name
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+
+    from fraud_release.registry.facts import Facts
 
 NAME: Final = "fraudserve"
 """The registered model; an audit, stages and versions of its own."""

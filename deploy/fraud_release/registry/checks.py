@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fraud_release.assembly import verify_release
+from fraud_release.trust import TrustSettings
 
 
 class GateResult(Protocol):
@@ -30,6 +30,10 @@ class Checks(Protocol):
         """ReleaseRefused names the file that is not what was signed."""
         ...
 
+    def admit(self, repository: Path, release: int) -> None:
+        """The same, also for a release that is older than one that this host has seen."""
+        ...
+
     def judge(self, repository: Path, candidate: int, champion: int | None) -> Sequence[GateResult]:
         """Every gate's answer."""
         ...
@@ -44,11 +48,23 @@ class Said:
     detail: str
 
 
-class ManifestChecks:
-    """The files against the manifest, and no gate beside."""
+@dataclass(frozen=True)
+class SignedChecks:
+    """The signature, by the keys that the host pins; and the gates."""
+
+    home: Path
+    release_key: Path | None = None
 
     def verify(self, repository: Path, release: int) -> None:
-        verify_release(repository, release)
+        from fraud_release.signing import verify_release  # scikit-learn and more; only for who asks
+
+        verify_release(repository, release, TrustSettings.read(self.home, self.release_key, remember=False))
+
+    def admit(self, repository: Path, release: int) -> None:
+        from fraud_release.signing import admit_release
+
+        admit_release(repository, release, TrustSettings.read(self.home, self.release_key))
 
     def judge(self, repository: Path, candidate: int, champion: int | None) -> Sequence[GateResult]:
-        return (Said("artifacts", True, "every file is what the manifest says"),)
+        self.verify(repository, candidate)
+        return (Said("signature", True, "every file is what a pinned key signed"),)

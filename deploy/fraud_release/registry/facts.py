@@ -14,9 +14,10 @@ from typing import Any, Final
 import numpy as np
 import psutil
 
+from fraud_release.registry.transport import files_of, manifest_digest
 from fraud_scoring import wire
 from fraud_scoring.pipeline import Pipeline
-from fraud_scoring.releases import GOLDEN_FILE, MANIFEST_FILE, PARTS, ensemble_name, part_name
+from fraud_scoring.releases import GOLDEN_FILE, ensemble_name
 from fraud_scoring.schema import Schema
 
 SIGNATURE_FILES: Final = ("release.sig",)
@@ -73,18 +74,6 @@ def facts_of(repository: Path, release: int, manifest: Mapping[str, Any]) -> Fac
     settings = {**_flat("plan", manifest.get("plan", {})), **_flat("parameters", manifest.get("parameters", {}))}
     parameters = {name: str(value)[:_LONGEST_PARAMETER] for name, value in settings.items()}
     return Facts(metrics, parameters, tags, documents, f"fraud_{manifest.get('release', '')}, {tags['created_at']}")
-
-
-def files_of(repository: Path, release: int) -> list[Path]:
-    """Every file of a release, without the bytecode that a server left beside it."""
-    folders = [repository / part_name(part, release) for part in PARTS] + [repository / ensemble_name(release)]
-    found = (path for folder in folders for path in sorted(folder.rglob("*")))
-    return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
-
-
-def manifest_digest(repository: Path, release: int) -> str:
-    """SHA-256 of the manifest's bytes, which names every file of the release by its own."""
-    return hashlib.sha256((repository / ensemble_name(release) / MANIFEST_FILE).read_bytes()).hexdigest()
 
 
 def output_schema(schema: Schema) -> dict[str, Any]:

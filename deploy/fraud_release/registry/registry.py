@@ -13,20 +13,23 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from fraud_release.errors import PromotionRefused, RegistryConflict, RegistryDamaged
 from fraud_release.registry import stages
 from fraud_release.registry.book import Book, Finding, check_approval, check_book, check_head, read_book
 from fraud_release.registry.catalogue import Catalogue, Place
 from fraud_release.registry.checks import Checks, GateResult
-from fraud_release.registry.facts import facts_of, manifest_digest
 from fraud_release.registry.home import Home
 from fraud_release.registry.people import Person, tidy_name, tidy_reason
 from fraud_release.registry.people import key_of as person_key
 from fraud_release.registry.rows import NO_DIGEST, Act, Row
 from fraud_release.registry.stages import Stages
-from fraud_release.registry.transport import install, lay_out
+from fraud_release.registry.transport import install, lay_out, manifest_digest
+from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 from fraud_scoring.releases import existing, release_name, release_number
+
+_FIRST: Final = "the first release of an empty registry; it takes the traffic, and nobody approved it"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Registry:
 
     def register(self, release: int, actor: Person, reason: str) -> Row:
         """Bring a release of the repository in, as `dev`. A second time changes nothing."""
+        from fraud_release.registry.facts import facts_of  # numba and ONNX Runtime, which no other act needs
+
         reason = tidy_reason(reason)
         self.checks.verify(self.repository, release)
         digest = manifest_digest(self.repository, release)
@@ -90,17 +95,33 @@ class Registry:
     def bootstrap(self, release: int, actor: Person, reason: str) -> Row:
         """The first release of an empty registry goes to production at once; the row says that nobody approved it."""
         book = self.book()
-        self._registration(book, release)
+        self.registration(book, release)
         after = stages.bootstrapped(book.stages, release)
         row = self._draft(book, Act.BOOTSTRAPPED, release, actor, tidy_reason(reason), after)
         return self._write(replace(row, to=stages.PRODUCTION))
+
+    def bring_in(self, release: int, actor: Person, reason: str) -> list[Row]:
+        """Register, and bootstrap where the release is all that the registry holds and takes the traffic already."""
+        rows = [self.register(release, actor, reason)]
+        book = self.book()
+        if book.stages == Stages(dev=release) and book.releases == [release] and self._takes_traffic(release):
+            rows.append(self.bootstrap(release, actor, _FIRST))
+        return rows
+
+    def _takes_traffic(self, release: int) -> bool:
+        from fraud_scoring.routes import Routes  # numba
+
+        try:
+            return Routes.read(self.repository).production == release
+        except (ReleaseUnavailable, InvalidDefinition):
+            return False
 
     def promote(self, release: int, to: str, actor: Person, reason: str, approver: str | None = None) -> Row:
         """Let a release rise to staging, or ask for production; the gates are asked first."""
         reason = tidy_reason(reason)
         wanted = None if approver is None else tidy_name(approver)
         book = self.book()
-        self._registration(book, release)
+        self.registration(book, release)
         after = stages.promoted(book.stages, release, to)
         if to == stages.PRODUCTION:
             if waiting := book.pending(release):
@@ -164,20 +185,22 @@ class Registry:
         row = self._draft(book, Act.RESTORED, book.releases[-1], actor, tidy_reason(reason), book.stages)
         return self._write(row)
 
-    def fetch(self, release: int) -> bool:
+    def fetch(self, release: int, *, admit: bool = False) -> bool:
         """Copy a release from the registry into the repository; False if it is there already, and the same.
 
-        The files are verified in a staging folder, before any of them gets its name.
+        The files are verified in a staging folder, before any of them gets its name. `admit`: also if this host has
+        verified newer ones before.
         """
-        registration = self._registration(self.book(), release)
+        check_files = self.checks.admit if admit else self.checks.verify
+        registration = self.registration(self.book(), release)
         if release in existing(self.repository):
             self._check_manifest(self.repository, registration)
-            self.checks.verify(self.repository, release)
+            check_files(self.repository, release)
             return False
 
         def check(folder: Path) -> None:
             self._check_manifest(folder, registration)
-            self.checks.verify(folder, release)
+            check_files(folder, release)
 
         place = Place(registration.version, registration.run)
         install(self.repository, release, lambda folder: self.catalogue.download(place, folder), check)
@@ -204,7 +227,8 @@ class Registry:
             )
         return book
 
-    def _registration(self, book: Book, release: int) -> Row:
+    def registration(self, book: Book, release: int) -> Row:
+        """The row with which `release` came in; PromotionRefused where it never did."""
         found = book.registration(release)
         if found is None:
             name = release_name(release)
@@ -212,7 +236,7 @@ class Registry:
         return found
 
     def _request(self, book: Book, release: int) -> Row:
-        self._registration(book, release)
+        self.registration(book, release)
         waiting = book.pending(release)
         if not waiting:
             name = release_name(release)
@@ -262,7 +286,7 @@ class Registry:
                     f"fetch it: fraudctl release fetch {name}"
                 )
         self.checks.verify(self.repository, release)
-        self._check_manifest(self.repository, self._registration(self._read(), release))
+        self._check_manifest(self.repository, self.registration(self._read(), release))
         return self.checks.judge(self.repository, release, champion)
 
     def _draft(self, book: Book, act: Act, release: int, who: Person, reason: str, after: Stages) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,11 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from fraud_release.assembly import writing_alone
-from fraud_release.registry.facts import files_of
 from fraud_scoring.releases import MANIFEST_FILE, PARTS, ensemble_name, part_name, release_name
 
 STAGING: Final = ".staging-fetch-"
+
+
+def files_of(repository: Path, release: int) -> list[Path]:
+    """Every file of a release, without the bytecode that a server left beside it."""
+    folders = [repository / part_name(part, release) for part in PARTS] + [repository / ensemble_name(release)]
+    found = (path for folder in folders for path in sorted(folder.rglob("*")))
+    return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
+
+
+def manifest_digest(repository: Path, release: int) -> str:
+    """SHA-256 of the manifest's bytes, which names every file of the release by its own."""
+    return hashlib.sha256((repository / ensemble_name(release) / MANIFEST_FILE).read_bytes()).hexdigest()
 
 
 def lay_out(repository: Path, release: int, folder: Path) -> dict[str, Any]:
@@ -33,6 +44,8 @@ def install(repository: Path, release: int, download: Callable[[Path], Path], ch
     `download` copies it below a staging folder and says where; `check` raises unless it is what it should be. The
     ensemble's folder gets its name last: with it the release exists.
     """
+    from fraud_release.assembly import writing_alone  # scikit-learn and more, which nobody else here needs
+
     with writing_alone(repository):
         staging = repository / f"{STAGING}{release_name(release)}"
         staging.mkdir()

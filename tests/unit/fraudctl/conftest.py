@@ -46,7 +46,8 @@ Fraudctl = Callable[..., Ran]
 @pytest.fixture
 def fraudctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Fraudctl:
     """`fraudctl("data", "describe", …)`: the exit code and what was written."""
-    monkeypatch.delenv("FRAUD_TOKEN_KEY", raising=False)
+    for name in ("FRAUD_TOKEN_KEY", "FRAUD_REGISTRY", "FRAUD_REGISTRY_DISTINCT_ACCOUNTS"):
+        monkeypatch.delenv(name, raising=False)
 
     def run(*arguments: object) -> Ran:
         capsys.readouterr()
@@ -73,6 +74,12 @@ def transactions(small_data_file: Path) -> Path:
 def repository(tmp_path: Path) -> Path:
     """A model repository without a release."""
     return empty_repository(tmp_path / "models")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Where a command keeps what it needs."""
+    return tmp_path / "home"
 
 
 @pytest.fixture

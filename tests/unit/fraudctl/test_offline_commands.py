@@ -67,9 +67,9 @@ def test_load_until_a_day_leaves_out_what_came_later(fraudctl, transactions: Pat
 
 
 def test_train_writes_a_release_and_the_first_one_takes_the_traffic(
-    fraudctl, transactions: Path, repository: Path
+    fraudctl, transactions: Path, repository: Path, home: Path
 ) -> None:
-    arguments = ("release", "train", "--data", transactions, "--repository", repository, *SMALL_SPLIT)
+    arguments = ("release", "train", "--data", transactions, "--repository", repository, *SMALL_SPLIT, "--home", home)
     first = fraudctl(*arguments, "--json")
     assert first.code == 0
     assert first.json == json.loads((repository / "fraud_r0001" / "manifest.json").read_text())
@@ -81,10 +81,16 @@ def test_train_writes_a_release_and_the_first_one_takes_the_traffic(
     assert second.json["release"] == "r0002"
     assert second.json["plan"]["costs"]["review_minor"] == 250
     assert Routes.read(repository) == Routes(1, epoch=1)
+    on_record = fraudctl("release", "stages", "--repository", repository, "--home", home, "--json").json
+    assert on_record["releases"] == {"r0001": "production", "r0002": "dev"}
+    rows = fraudctl("release", "history", "--repository", repository, "--home", home, "--json").json["rows"]
+    assert [row["act"] for row in rows] == ["registered", "bootstrapped", "registered"]
+    assert "nobody approved it" in rows[1]["reason"]
 
 
 def test_train_ends_with_a_table_to_read(fraudctl, transactions: Path, repository: Path) -> None:
-    ran = fraudctl("release", "train", "--data", transactions, "--repository", repository, *SMALL_SPLIT)
+    arguments = ("--data", transactions, "--repository", repository, *SMALL_SPLIT, "--no-register")
+    ran = fraudctl("release", "train", *arguments)
     assert ran.code == 0
     for word in ("r0001", "AUC", "average precision", "card precision@100", "approve", "review from", "decline from"):
         assert word in ran.out

@@ -170,7 +170,7 @@ def test_two_that_were_in_production_are_kept(registry: Registry) -> None:
 @pytest.mark.parametrize("failing", ["quality", "latency"])
 def test_a_gate_that_fails_refuses_with_its_name_and_leaves_a_row(registry: Registry, failing: str) -> None:
     registry.register(1, ANN, "trained")
-    gates = WantedGates({failing})
+    gates = WantedGates(failing={failing})
     refusing = replace(registry, checks=gates)
     with pytest.raises(
         PromotionRefused, match=f"refused for staging by 1 of 2 gates: {failing}: {failing} was measured"
