@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from fraud_release.errors import PromotionRefused, RegistryConflict, RegistryDamaged
+from fraud_release.errors import PromotionRefused, RegistryConflict, RegistryDamaged, RegistryUnavailable
 from fraud_release.registry import stages
 from fraud_release.registry.book import Book, Finding, check_approval, check_book, check_head, read_book
 from fraud_release.registry.catalogue import Catalogue, Place
@@ -29,6 +29,7 @@ from fraud_release.registry.transport import install, lay_out, manifest_digest
 from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 from fraud_scoring.releases import existing, release_name, release_number
 
+_ATTEMPTS: Final = 10
 _FIRST: Final = "the first release of an empty registry; it takes the traffic, and nobody approved it"
 
 
@@ -315,24 +316,41 @@ class Registry:
     def _write(self, row: Row) -> Row:
         signed = row.signed(self.home.key())
         self.reached("row")
-        self.catalogue.audit.append(signed.sequence, signed.line())
+        try:
+            self.catalogue.audit.append(signed.sequence, signed.line())
+        except (RegistryConflict, RegistryUnavailable):
+            if signed.line() not in self.catalogue.audit.lines():  # a repeated request finds its own row there
+                raise
         self.reached("written")
-        self.home.saw(self._follow().head)
+        try:
+            self.home.saw(self._follow().head)
+        except RegistryUnavailable as trouble:
+            raise RegistryUnavailable(
+                f"row {signed.sequence} is written and counts, but its aliases were not set ({trouble}); "
+                "they follow with the next command"
+            ) from None
         return signed
 
     def _follow(self) -> Book:
         """Let MLflow's aliases say what the last row says; that row may be another's that came in meanwhile."""
-        book = self._read()
-        while True:
-            wanted, found = _versions(book, book.stages), self.catalogue.aliases()
-            for alias in stages.ALIASES:
-                if found.get(alias) != wanted.get(alias):
-                    self.reached(f"alias {alias}")
-                    self.catalogue.set_alias(alias, wanted.get(alias))
-            latest = self._read()
-            if latest.head == book.head:
+        trouble: RegistryUnavailable | None = None
+        for _ in range(_ATTEMPTS):
+            book = self._read()
+            try:
+                self._set_aliases(book)
+            except RegistryUnavailable as error:  # of two who set one alias at once, MLflow fails one
+                trouble = error
+                continue
+            if self._read().head == book.head:
                 return book
-            book = latest
+        raise trouble or RegistryConflict("the registry changes too fast to be followed; ask again")
+
+    def _set_aliases(self, book: Book) -> None:
+        wanted, found = _versions(book, book.stages), self.catalogue.aliases()
+        for alias in stages.ALIASES:
+            if found.get(alias) != wanted.get(alias):
+                self.reached(f"alias {alias}")
+                self.catalogue.set_alias(alias, wanted.get(alias))
 
     def _explain(self, book: Book, found: dict[str, str]) -> None:
         """RegistryDamaged for an alias at which no row ever pointed: somebody set it by other means."""

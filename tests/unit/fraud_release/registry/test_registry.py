@@ -14,6 +14,8 @@ from fraud_release.registry.catalogue import Place, documents_of
 from fraud_release.registry.people import Person
 from fraud_release.registry.registry import Registry, Settings
 from fraud_release.registry.rows import Act
+from fraud_release.signing import sign_release
+from fraud_release.trust import open_signing_key
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.releases import existing
 from support.registries import ANN, BOB, WantedGates, registry_of, to_production
@@ -51,12 +53,13 @@ def test_a_second_registration_changes_nothing(registry: Registry) -> None:
     assert acts(registry) == [Act.REGISTERED]
 
 
-def test_another_release_of_the_same_name_is_refused(registry: Registry, repository: Path) -> None:
+def test_another_release_of_the_same_name_is_refused(registry: Registry, repository: Path, release_keys: Path) -> None:
     registry.register(1, ANN, "trained")
     manifest = repository / "fraud_r0001" / "manifest.json"
     manifest.chmod(0o644)
     document = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**document, "created_at": "2000-01-01"}))
+    sign_release(repository, 1, open_signing_key(release_keys))
     with pytest.raises(PromotionRefused, match="another release is registered as r0001"):
         registry.register(1, ANN, "trained")
 
@@ -262,7 +265,10 @@ def test_a_fetched_release_is_what_was_registered(registry: Registry, repository
     assert (repository / "fraud_r0002" / "1").is_dir()
 
 
-@pytest.mark.parametrize("part", ["fraud_model_r0002/1/model.onnx", "fraud_r0002/manifest.json", "fraud_r0002/more.py"])
+@pytest.mark.parametrize(
+    "part",
+    ["fraud_r0002/release.sig", "fraud_model_r0002/1/model.onnx", "fraud_r0002/manifest.json", "fraud_r0002/more.py"],
+)
 def test_what_was_changed_in_the_registry_never_gets_its_name(registry: Registry, repository: Path, part: str) -> None:
     row = registry.register(2, ANN, "trained")
     for folder in repository.glob("fraud_*r0002"):
