@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fraudctl.options import home_option, json_option, release_key_option, repository_option
-from fraudctl.report import emit
+from fraudctl.report import emit, progress
 
 if TYPE_CHECKING:
+    from fraud_release.gates import GateResult
     from fraud_release.registry.registry import Registry
     from fraud_release.registry.rows import Row
+
+    _Gates = Callable[[Path, int, int | None], list[GateResult]]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -32,6 +35,16 @@ reason_option = click.option("--reason", required=True, help="Why, in a line; it
 def _where(command: _F) -> _F:
     """The options that say which registry, of which repository, from which home."""
     return repository_option(home_option(registry_option(command)))
+
+
+def _what_gates_need(command: _F) -> _F:
+    """No tolerances among them: one that may be loosened at will is no gate."""
+    data = click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        help="Labelled transactions that the gates look at.  [default: <home>/data/transactions.parquet]",
+    )
+    return release_key_option(data(command))
 
 
 @click.command()
@@ -132,6 +145,7 @@ def show(name: str, repository: Path, home: Path, registry_url: str | None, as_j
 @actor_option
 @click.option("--approver", help="Who alone may approve it; production only.  [default: anybody but the actor]")
 @reason_option
+@_what_gates_need
 @json_option
 def promote(
     name: str,
@@ -139,6 +153,8 @@ def promote(
     repository: Path,
     home: Path,
     registry_url: str | None,
+    release_key: Path | None,
+    data: Path | None,
     actor: str | None,
     approver: str | None,
     reason: str,
@@ -152,8 +168,8 @@ def promote(
     from fraud_release.registry.people import person
     from fraud_scoring.releases import release_number
 
-    row = _open(repository, home, registry_url).promote(release_number(name), to, person(actor), reason, approver)
-    _emit(row, as_json)
+    registry = _open(repository, home, registry_url, release_key, _asker(home, release_key, data))
+    _emit(registry.promote(release_number(name), to, person(actor), reason, approver), as_json)
 
 
 @click.command()
@@ -162,12 +178,15 @@ def promote(
 @click.option("--approver", help="Who approves; not who asked.  [default: this account's user]")
 @click.option("--reason", default="", help="What was looked at; it stays in the audit.")
 @click.option("--reject", is_flag=True, help="Say no instead (or take one's own request back); needs --reason.")
+@_what_gates_need
 @json_option
 def approve(
     name: str,
     repository: Path,
     home: Path,
     registry_url: str | None,
+    release_key: Path | None,
+    data: Path | None,
     approver: str | None,
     reason: str,
     reject: bool,
@@ -181,7 +200,7 @@ def approve(
     from fraud_release.registry.people import person
     from fraud_scoring.releases import release_number
 
-    registry = _open(repository, home, registry_url)
+    registry = _open(repository, home, registry_url, release_key, _asker(home, release_key, data))
     act = registry.reject if reject else registry.approve
     _emit(act(release_number(name), person(approver), reason), as_json)
 
@@ -305,10 +324,31 @@ COMMANDS = (register, stages, show, promote, approve, rollback, fetch, history, 
 """What stands under `fraudctl release`."""
 
 
-def _open(repository: Path, home: Path, registry_url: str | None, release_key: Path | None = None) -> Registry:
+def _open(
+    repository: Path,
+    home: Path,
+    registry_url: str | None,
+    release_key: Path | None = None,
+    gates: _Gates | None = None,
+) -> Registry:
     from fraud_release.registry import open_registry
 
-    return open_registry(repository, home, registry_url, release_key=release_key)
+    return open_registry(repository, home, registry_url, release_key=release_key, gates=gates)
+
+
+def _asker(home: Path, release_key: Path | None, data: Path | None) -> _Gates:
+    """Asks every gate, with the tolerances that all promotions share."""
+
+    def ask(repository: Path, candidate: int, champion: int | None) -> list[GateResult]:
+        from fraud_release.gates import judge
+        from fraudctl.release_gates import gate_settings
+
+        with progress("gates") as report:
+            report(0.0, "reading the data")
+            settings = gate_settings(home, release_key, {"data": data, "server": True})
+            return judge(repository, candidate, champion, settings, report)
+
+    return ask
 
 
 def _emit(row: Row, as_json: bool) -> None:
@@ -323,7 +363,9 @@ def _line(row: Row) -> tuple[str, str]:
     if row.approver_account:
         by += f", approved by {row.approver} ({row.approver_account})"
         by += ": the same account" if _same_account(row) else ""
-    gates = "".join(f"; {name} {'passed' if passed else 'FAILED'}" for name, passed in row.gates)
+    failed = [name for name, passed, _ in row.gates if not passed]
+    gates = f"; {len(row.gates) - len(failed)} of {len(row.gates)} gates passed" if row.gates else ""
+    gates += f", not {', '.join(failed)}" if failed else ""
     to = f" → {row.to}" if row.to else ""
     return f"{row.sequence}  {row.at[:19]}", f"{row.release} {row.act.value}{to} by {by}: {row.reason}{gates}"
 

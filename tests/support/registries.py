@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from fraud_release.assembly import next_release, write_release
+from fraud_release.gates import GateResult
 from fraud_release.golden import golden_file
 from fraud_release.registry import open_registry
-from fraud_release.registry.checks import GateResult, Said, SignedChecks
+from fraud_release.registry.checks import SignedChecks
 from fraud_release.registry.people import Person
 from fraud_release.registry.registry import Registry
 from fraud_release.signing import sign_release
@@ -33,7 +34,10 @@ class WantedGates(SignedChecks):
 
     def judge(self, repository: Path, candidate: int, champion: int | None) -> Sequence[GateResult]:
         self.asked.append((candidate, champion))
-        return [Said(name, name not in self.failing, f"{name} was measured") for name in ("quality", "latency")]
+        return [
+            GateResult(name, name not in self.failing, None, None, f"{name} was measured")
+            for name in ("quality", "latency")
+        ]
 
 
 def another_release(repository: Path, of: int = 1) -> int:

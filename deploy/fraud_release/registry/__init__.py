@@ -7,11 +7,12 @@ stage_of, kept  what traffic may ask: where a release stands, and which three st
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from fraud_release.registry.checks import GateResult
     from fraud_release.registry.registry import Registry
 
 REGISTRY_VARIABLE: Final = "FRAUD_REGISTRY"
@@ -27,12 +28,14 @@ def open_registry(
     url: str | None = None,
     *,
     release_key: Path | None = None,
+    gates: Callable[[Path, int, int | None], Sequence[GateResult]] | None = None,
     environment: Mapping[str, str] = os.environ,
     reached: Callable[[str], None] = lambda step: None,
 ) -> Registry:
     """The registry at `url`, or at FRAUD_REGISTRY, or the one in `repository`. Imports MLflow: a second or more.
 
     `release_key`: file of the public keys that releases must be signed by; None: FRAUD_RELEASE_KEY's, or the home's.
+    `gates` asks the gates (repository, candidate, champion); without it nothing passes them.
     """
     from fraud_release.registry.catalogue import EMBEDDED_FOLDER, Catalogue
     from fraud_release.registry.checks import SignedChecks
@@ -46,7 +49,7 @@ def open_registry(
         repository,
         catalogue,
         Home(home, shared or location(folder)),
-        SignedChecks(home, release_key),
+        SignedChecks(home, release_key, gates),
         Settings(distinct_accounts=environment.get(DISTINCT_VARIABLE, "") == "1"),
         reached=reached,
     )

@@ -175,7 +175,7 @@ def _next(book: Book, row: Row) -> Stages:
         return stages.rolled_back(book.stages)
     if row.act is not Act.PROMOTED:
         return book.stages
-    if not all(passed for _, passed in row.gates):
+    if not all(passed for _, passed, _ in row.gates):
         raise PromotionRefused("a gate said no")
     if row.to == stages.PRODUCTION:
         check_approval(book, row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,9 @@ class GateResult(Protocol):
     def passed(self) -> bool: ...
 
     @property
-    def detail(self) -> str: ...
+    def detail(self) -> str:
+        """What was measured, what bound it, and why, in a line."""
+        ...
 
 
 class Checks(Protocol):
@@ -40,25 +42,25 @@ class Checks(Protocol):
 
 
 @dataclass(frozen=True)
-class Said:
-    """A gate's answer."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-@dataclass(frozen=True)
 class SignedChecks:
-    """The signature, by the keys that the host pins; and the gates."""
+    """The signature, by the keys that the host pins, and the gates.
+
+    `gates` asks them (repository, candidate, champion); without it they are asked without data and without a server,
+    and a gate that was not asked does not pass.
+    """
 
     home: Path
     release_key: Path | None = None
+    gates: Callable[[Path, int, int | None], Sequence[GateResult]] | None = None
+
+    @property
+    def trust(self) -> TrustSettings:
+        return TrustSettings.read(self.home, self.release_key, remember=False)
 
     def verify(self, repository: Path, release: int) -> None:
         from fraud_release.signing import verify_release  # scikit-learn and more; only for who asks
 
-        verify_release(repository, release, TrustSettings.read(self.home, self.release_key, remember=False))
+        verify_release(repository, release, self.trust)
 
     def admit(self, repository: Path, release: int) -> None:
         from fraud_release.signing import admit_release
@@ -66,5 +68,8 @@ class SignedChecks:
         admit_release(repository, release, TrustSettings.read(self.home, self.release_key))
 
     def judge(self, repository: Path, candidate: int, champion: int | None) -> Sequence[GateResult]:
-        self.verify(repository, candidate)
-        return (Said("signature", True, "every file is what a pinned key signed"),)
+        if self.gates is not None:
+            return self.gates(repository, candidate, champion)
+        from fraud_release.gates import GateSettings, judge
+
+        return judge(repository, candidate, champion, GateSettings(self.trust))

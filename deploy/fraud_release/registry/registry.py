@@ -30,6 +30,7 @@ from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 from fraud_scoring.releases import existing, release_name, release_number
 
 _ATTEMPTS: Final = 10
+_LONGEST_DETAIL: Final = 300
 _FIRST: Final = "the first release of an empty registry; it takes the traffic, and nobody approved it"
 
 
@@ -266,7 +267,7 @@ class Registry:
         """Ask the gates, and write `row`; a gate that says no is written instead, and named."""
         release, champion = release_number(row.release), Stages.from_dict(self._read().stages.as_dict()).production
         results = self._judge(release, champion)
-        row = replace(row, gates=tuple((result.name, result.passed) for result in results))
+        row = replace(row, gates=tuple((one.name, one.passed, one.detail[:_LONGEST_DETAIL]) for one in results))
         failed = [result for result in results if not result.passed]
         if not failed:
             return self._write(row)

@@ -58,7 +58,8 @@ class Row:
     approver_account: str | None
     reason: str
     request: int | None
-    gates: tuple[tuple[str, bool], ...]
+    gates: tuple[tuple[str, bool, str], ...]
+    """Each gate's name, whether it passed, and what it measured against which bound."""
     manifest: str
     """SHA-256 of the release's manifest."""
     version: str
@@ -93,7 +94,7 @@ def parse(line: str) -> Row:
     document: dict[str, Any] = json.loads(line)
     if not isinstance(document, dict) or set(document) != {field.name for field in fields(Row)}:
         raise ValueError("not a row")
-    gates = tuple((str(name), bool(passed)) for name, passed in document.pop("gates"))
+    gates = tuple((str(name), bool(passed), str(detail)) for name, passed, detail in document.pop("gates"))
     row = Row(act=Act(document.pop("act")), gates=gates, **document)
     if row.line() != line:
         raise ValueError("not written as a row is")

@@ -63,7 +63,7 @@ def rows() -> list[Row]:
     at = registered(at, 2)
     found.append(row(found, Act.REGISTERED, 2, at))
     at = promoted(at, 2, "staging")
-    found.append(row(found, Act.PROMOTED, 2, at, to="staging", gates=(("quality", True),)))
+    found.append(row(found, Act.PROMOTED, 2, at, to="staging", gates=(("quality", True, "0.75"),)))
     found.append(row(found, Act.REQUESTED, 2, at, to="production"))
     at = promoted(at, 2, "production")
     found.append(row(found, Act.PROMOTED, 2, at, to="production", request=5, approver="bob", approver_account="b@c"))
@@ -129,7 +129,13 @@ def test_a_row_of_a_key_that_is_not_trusted_is_found(rows: list[Row]) -> None:
         {"act": Act.PROMOTED, "to": "production", "request": 5, "approver": None},
         {"act": Act.PROMOTED, "to": "production", "request": None, "approver": "bob"},
         {"act": Act.PROMOTED, "to": "production", "request": 4, "approver": "bob"},
-        {"act": Act.PROMOTED, "to": "production", "request": 5, "approver": "bob", "gates": (("quality", False),)},
+        {
+            "act": Act.PROMOTED,
+            "to": "production",
+            "request": 5,
+            "approver": "bob",
+            "gates": (("quality", False, "0.7"),),
+        },
         {"act": Act.BOOTSTRAPPED, "to": "production"},
         {"act": Act.RESTORED},
         {"act": Act.REGISTERED},
