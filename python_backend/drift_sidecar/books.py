@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 
 from drift_sidecar import traffic
-from drift_sidecar.batches import MINUTE_US, Batch
 from drift_sidecar.checkpoint import Changes, Kept, Section
 from drift_sidecar.counters import Counters
 from drift_sidecar.judging import Judge
@@ -23,10 +22,11 @@ from drift_sidecar.ledger import Ledger
 from drift_sidecar.looks import LOOK_US, Looks
 from drift_sidecar.outcomes import OUTCOMES, Outcomes, outcome_series
 from drift_sidecar.settings import SidecarSettings
-from drift_sidecar.tail import Place, Taken
 from drift_sidecar.traffic import FLOW, Minutes, mix_series
 from fraud_scoring import wire
-from fraud_scoring.decision_log import STAGES, Context, Position
+from fraud_scoring.decision_log import STAGES
+from fraud_scoring.decision_log.batches import MINUTE_US, Batch
+from fraud_scoring.decision_log.tail import Place, Taken
 from fraud_scoring.reference import HOURS, OWN_BINS, SUMS, compared, count_groups, hour_of_week
 
 MEANING: Final = zlib.crc32(
@@ -183,7 +183,9 @@ class _Progress:
         self._books = books
 
     def changes(self) -> Changes:
-        changed = {f"writer {name}": _place_document(place) for name, place in self._books.places.items()}
+        changed = {
+            f"writer {name}": json.dumps(place.document()).encode() for name, place in self._books.places.items()
+        }
         whole = {"meaning": MEANING, "rows": self._books.rows}
         return Changes({**changed, "whole": json.dumps(whole).encode()}, [])
 
@@ -196,7 +198,9 @@ class _Progress:
             raise ValueError("its counts are those of another version")
         self._books.rows = whole["rows"]
         self._books.places = {
-            name.removeprefix("writer "): _parse_place(value) for name, value in kept.items() if name != "whole"
+            name.removeprefix("writer "): Place.parse(json.loads(value))
+            for name, value in kept.items()
+            if name != "whole"
         }
 
 
@@ -209,22 +213,3 @@ def _known_codes(batch: Batch) -> Batch:
     verdict = batch.decisions.verdict.copy()
     verdict[:, 0] = known
     return replace(batch, decisions=replace(batch.decisions, verdict=verdict))
-
-
-def _place_document(place: Place) -> bytes:
-    segment, offset, sequence, digest = place.position
-    document = {
-        "position": [segment, offset, sequence, digest.hex()],
-        "written_at_us": place.written_at_us,
-        "missed_frames": place.missed_frames,
-        "context": [place.context.release, place.context.schema] if place.context else None,
-    }
-    return json.dumps(document).encode()
-
-
-def _parse_place(value: bytes) -> Place:
-    document = json.loads(value)
-    segment, offset, sequence, digest = document["position"]
-    context = Context(*document["context"]) if document["context"] else None
-    position = Position(segment, offset, sequence, bytes.fromhex(digest))
-    return Place(position, document["written_at_us"], context, document["missed_frames"])

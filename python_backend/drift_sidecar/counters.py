@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from drift_sidecar.batches import Int64
 from drift_sidecar.checkpoint import Changes
+from fraud_scoring.decision_log.batches import Int64
 
 MINUTES_PER_HOUR: Final = 60
 MINUTES_KEPT: Final = 26 * 60

@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 
-from drift_sidecar.batches import Int64
 from drift_sidecar.checkpoint import Changes
 from drift_sidecar.evidence import LOOK_SECONDS
 from drift_sidecar.ledger import Ledger
@@ -23,6 +22,7 @@ from drift_sidecar.monitor import DriftMonitor, MonitorSettings
 from drift_sidecar.outcomes import OUTCOME_SHAPE
 from drift_sidecar.quality import LABEL_SERIES, LabelEvidence, calibration_check, label_threshold
 from drift_sidecar.statistics import Effect, effect
+from fraud_scoring.decision_log.batches import Int64
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.releases import release_name
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from drift_sidecar.batches import Batch
 from drift_sidecar.checkpoint import Changes
+from fraud_scoring.decision_log.batches import Batch
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.reference import REFERENCE_FILE, Reference, compared
 from fraud_scoring.releases import ensemble_name, release_name

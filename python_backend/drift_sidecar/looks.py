@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from drift_sidecar.batches import Int64
 from drift_sidecar.checkpoint import Changes
 from drift_sidecar.evidence import LOOK_SECONDS
+from fraud_scoring.decision_log.batches import Int64
 
 LOOK_US: Final = 1_000_000 * LOOK_SECONDS
 """How long a look is: a shorter one sees sooner, and any length keeps the rate of false pages (evidence.py)."""

@@ -16,10 +16,10 @@ from prometheus_client.utils import floatToGoString
 
 from drift_sidecar import traffic
 from drift_sidecar.alerts import State
-from drift_sidecar.batches import Int64
 from drift_sidecar.picture import Picture, ReleasePicture
 from fraud_scoring import wire
 from fraud_scoring.decision_log import STAGES
+from fraud_scoring.decision_log.batches import Int64
 from fraud_scoring.releases import release_name
 
 EFFECTS: Final = ("psi", "ks", "js", "wasserstein")

@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from drift_sidecar.batches import MINUTE_US, Batch, Int64
 from drift_sidecar.checkpoint import Changes
 from drift_sidecar.traffic import SCORE_MILLIONTHS, Minutes
 from fraud_scoring import wire
+from fraud_scoring.decision_log.batches import MINUTE_US, Batch, Int64
 
 OUTCOMES: Final = ("legitimate", "fraud", "unlabelled")
 """Numbered as in `quality`."""

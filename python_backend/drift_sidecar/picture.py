@@ -12,15 +12,15 @@ from typing import Final
 import numpy as np
 
 from drift_sidecar.alerts import Finding
-from drift_sidecar.batches import MINUTE_US, Int64
 from drift_sidecar.books import Books, drift_series, hours_series
 from drift_sidecar.judging import LabelFinding, PageRecord, window_effects
 from drift_sidecar.monitor import DriftMonitor
 from drift_sidecar.outcomes import OUTCOME_SHAPE, outcome_series
 from drift_sidecar.quality import calibration_check, estimate, realised
 from drift_sidecar.statistics import Effect, degrees, psi, psi_expected
-from drift_sidecar.tail import Lag
 from drift_sidecar.traffic import FLOW, FLOW_WIDTH, MIX_WIDTH, mix_series
+from fraud_scoring.decision_log.batches import MINUTE_US, Int64
+from fraud_scoring.decision_log.tail import Lag
 from fraud_scoring.reference import OWN_BINS, Reference
 
 WINDOWS: Final = {"5m": 5, "1h": 60, "1d": 1440}

@@ -20,8 +20,8 @@ from drift_sidecar.metrics import exposition
 from drift_sidecar.picture import Painter, Picture, Progress
 from drift_sidecar.settings import SidecarSettings
 from drift_sidecar.status import health_document, status_document
-from drift_sidecar.tail import Tail
 from drift_sidecar.web import METRICS_TYPE, Answer, PageServer, as_json
+from fraud_scoring.decision_log.tail import Tail
 
 LOOK_ROWS: Final = 16_384
 """Rows of each writer that one look takes at most."""

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from drift_sidecar import traffic
 from drift_sidecar.alerts import State
-from drift_sidecar.batches import MINUTE_US, Int64
 from drift_sidecar.metrics import EFFECTS, decision_shares
 from drift_sidecar.picture import Picture, ReleasePicture, Series, Timeline
 from drift_sidecar.quality import LABEL_SERIES
 from drift_sidecar.settings import SidecarSettings
 from fraud_scoring import wire
+from fraud_scoring.decision_log.batches import MINUTE_US, Int64
 from fraud_scoring.releases import release_name
 
 _SOURCES: Final = len(wire.Source)

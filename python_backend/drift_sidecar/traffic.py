@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from drift_sidecar.batches import MINUTE_US, Batch, Int64
 from fraud_scoring import wire
 from fraud_scoring.decision_log import STAGES, Gap
+from fraud_scoring.decision_log.batches import MINUTE_US, Batch, Int64
 
 FRONT_DOOR_US: Final = (
     *(500, 1_000, 2_000, 3_000, 4_000, 5_000, 7_500, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000),

@@ -22,9 +22,9 @@ from drift_sidecar import traffic
 from drift_sidecar.books import Books
 from drift_sidecar.checkpoint import FILE, Checkpoint, Kept
 from drift_sidecar.settings import SidecarSettings
-from drift_sidecar.tail import Tail
 from fraud_scoring import wire
 from fraud_scoring.decision_log import Decisions, Labels, read, writers
+from fraud_scoring.decision_log.tail import Tail
 from fraud_scoring.releases import release_name
 from support.decision_logs import DecisionLog, Traffic, decision_log, recount, write_reference
 from support.sidecars import SidecarProcess, await_that, decisions_in, fetch, samples, sidecar_process, value

@@ -15,10 +15,10 @@ from drift_sidecar import traffic
 from drift_sidecar.books import Books, drift_series, hours_series
 from drift_sidecar.counters import HOURS_KEPT, MINUTES_KEPT, Counters
 from drift_sidecar.settings import SidecarSettings
-from drift_sidecar.tail import Tail
 from drift_sidecar.traffic import FLOW, mix_series
 from fraud_scoring import wire
 from fraud_scoring.decision_log import Context, Decisions, read
+from fraud_scoring.decision_log.tail import Tail
 from support.decision_logs import FRONT_DOOR, MINUTE_US, DecisionLog, decision_log, recount, write_reference
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, SEEDED, Int64
 

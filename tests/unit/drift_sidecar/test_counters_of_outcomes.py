@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drift_sidecar.batches import Batch
 from drift_sidecar.outcomes import OUTCOME_SHAPE, OUTCOMES, Outcomes
 from drift_sidecar.traffic import Minutes
 from fraud_scoring import wire
 from fraud_scoring.decision_log import Decisions
+from fraud_scoring.decision_log.batches import Batch
 from support.rows import SEEDED, Int64
 
 DELAY = 100

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drift_sidecar.batches import Pile, join
-from drift_sidecar.tail import Place, Tail, Taken
 from fraud_scoring.decision_log import Context, Decisions, LogDamaged, read, segments
+from fraud_scoring.decision_log.batches import Pile, join
 from fraud_scoring.decision_log.contents import Kind, Shape
 from fraud_scoring.decision_log.frames import NO_HASH, Frame, decode, encode
 from fraud_scoring.decision_log.segments import segment_path
+from fraud_scoring.decision_log.tail import Place, Tail, Taken
 from support.decision_logs import FEEDBACK, FRONT_DOOR, DecisionLog, Traffic, decision_log
 from support.rows import MONDAY_US, Clock, Int64
 
@@ -291,7 +291,7 @@ def test_a_log_that_was_replaced_by_a_shorter_one_is_damage_and_not_counted_agai
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     follow = Follow(log, first.tail.places)
     assert not len(drain(follow))
-    assert "start the sidecar with an empty home" in follow.tail.lags()[0].damage
+    assert "start with an empty home" in follow.tail.lags()[0].damage
 
 
 def test_labels_and_gaps_and_contexts_are_given_too(log: DecisionLog) -> None:

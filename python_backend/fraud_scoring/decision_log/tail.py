@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from drift_sidecar.batches import Batch, Int64, Pile
 from fraud_scoring.decision_log import Context, Frame, Gap, LogDamaged, Position, read, segments, writers
+from fraud_scoring.decision_log.batches import Batch, Int64, Pile
 from fraud_scoring.decision_log.segments import frames_of, segment_path
 
 Report = Callable[[str], None]
@@ -31,6 +32,24 @@ class Place:
     context: Context | None = None
     missed_frames: int = 0
     """Frames that were gone before they were counted: removed by retention, or skipped as damaged."""
+
+    def document(self) -> dict[str, Any]:
+        """The place as JSON holds it."""
+        segment, offset, sequence, digest = self.position
+        return {
+            "position": [segment, offset, sequence, digest.hex()],
+            "written_at_us": self.written_at_us,
+            "missed_frames": self.missed_frames,
+            "context": [self.context.release, self.context.schema] if self.context else None,
+        }
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Place:
+        """What `document` gave."""
+        segment, offset, sequence, digest = document["position"]
+        context = Context(*document["context"]) if document["context"] else None
+        position = Position(segment, offset, sequence, bytes.fromhex(digest))
+        return cls(position, document["written_at_us"], context, document["missed_frames"])
 
 
 @dataclass
@@ -202,7 +221,7 @@ class _Follower:
         if kept[-1] < position.segment or (path.exists() and path.stat().st_size < position.offset):
             raise LogDamaged(
                 f"the log of writer {self._folder.name} ends before byte {position.offset} of segment "
-                f"{position.segment}, up to which it was counted; if it was replaced on purpose, start the sidecar "
+                f"{position.segment}, up to which it was counted; if it was replaced on purpose, start "
                 "with an empty home"
             )
         return position
@@ -218,7 +237,7 @@ class _Follower:
         if missed < 0:
             raise LogDamaged(
                 f"segment {segment} of writer {self._folder.name} begins with frame {first.sequence}, and frame "
-                f"{place.position.sequence - 1} was counted before; start the sidecar with an empty home to count anew"
+                f"{place.position.sequence - 1} was counted before; start with an empty home to count anew"
             )
         if missed == 0:
             start = place.position._replace(segment=segment, offset=0)
