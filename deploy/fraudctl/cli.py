@@ -21,6 +21,7 @@ _GROUPS = {
     "drift": "fraudctl.drift:drift",
     "features": "fraudctl.features:features",
     "health": "fraudctl.server:health",
+    "judge": "fraudctl.judge:judge",
     "label": "fraudctl.score:label",
     "load": "fraudctl.load:load",
     "log": "fraudctl.log:log",

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         f"fraud_scoring.{part}"
         for part in ("bins", "decision_log", "errors", "reference", "releases", "schema", "wire")
     ),
+    "fraud_judge": ("fraud_scoring",),
     "fraudctl": (
         "fraud_scoring",
         "fraud_client",
@@ -32,6 +33,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "fraud_server",
         "fraud_load",
         "fraud_bench",
+        "fraud_judge",
         "drift_sidecar",
     ),
 }
