@@ -75,7 +75,7 @@ class Baseline:
         return cls(tuple(float(level) for level in levels), float(np.quantile(own.latency_us, 0.99)), len(own.score))
 
     def document(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "levels": list(self.levels)}
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Baseline:

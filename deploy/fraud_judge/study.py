@@ -26,6 +26,7 @@ Progress = Callable[[float, str], None]
 
 FRAUD_LABELS: Final = 0.5
 OTHER_LABELS: Final = 0.05
+CLOSE_S: Final = 180.0
 LABEL_DELAY_S: Final = 900.0
 """Labels in the study: half of the frauds and a twentieth of the others, 15 minutes late on average: sooner than in
 life, and more for frauds than for others, which must not fool the judge."""
@@ -105,7 +106,7 @@ SCENARIOS: Final = (
 
 
 def run_rollout(pool: Pool, scenario: Scenario, settings: JudgeSettings, rate: float, seed: int) -> Outcome:
-    """One rollout from the first step to its end, looked at once a second of traffic."""
+    """One rollout from the first step to its end."""
     rng = np.random.default_rng(seed)
     model = scenario.factory(pool)
     start_s = int(rng.integers(0, worlds.DAY_S)) if not scenario.level else int(rng.integers(6, 20)) * 3600
@@ -129,8 +130,9 @@ def run_rollout(pool: Pool, scenario: Scenario, settings: JudgeSettings, rate: f
         answered = worlds.canary_answers(block, rollout.share, model, pool, rng)
         bits = rollout.baseline.events(answered)
         end_us = begin_us + worlds.BLOCK_S * 1_000_000 if not len(rows.at_us) else int(rows.at_us[-1])
-        first_us = int(rows.at_us[place])
-        for look_us in range(first_us + 1_000_000, end_us + 1_000_000, 1_000_000):
+        look_us = int(rows.at_us[place])
+        while look_us <= end_us:
+            look_us += _until_next_look_us(rollout.evidence.seconds)
             until = int(np.searchsorted(rows.at_us, look_us))
             if until > place:
                 now = answered.pick(slice(place, until))
@@ -152,6 +154,11 @@ def run_rollout(pool: Pool, scenario: Scenario, settings: JudgeSettings, rate: f
             break
     assert rollout is not None
     return Outcome(Action.HOLD.value, scenario.most_s, rollout.share, "", canary_rows)
+
+
+def _until_next_look_us(seconds: float) -> int:
+    """A second in the first minutes of a step, as the judge at work has it; later, to save time, five."""
+    return 1_000_000 if seconds < CLOSE_S else 5_000_000
 
 
 class _Labels:

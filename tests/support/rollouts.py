@@ -23,7 +23,7 @@ CHAMPION: Final = 1
 CANARY: Final = 2
 THRESHOLDS: Final = (0.04, 0.6)
 QUICK: Final = JudgeSettings(
-    steps=(Step(500, 20.0, 50), Step(2_500, 20.0, 100), Step(5_000, 20.0, 200)),
+    steps=(Step(500, 10.0, 50), Step(2_500, 10.0, 100), Step(5_000, 10.0, 200)),
     window_s=60.0,
     settle_s=1.0,
     baseline_rows=1_000,
@@ -104,10 +104,10 @@ class RoutedLog:
         return self.log.clock
 
     def seconds(self, count: float, rows_per_second: int = 200) -> None:
-        """So much traffic, in frames of a tenth of a second, a frame for each release."""
-        for _ in range(round(count * 10)):
-            self._frames(rows_per_second // 10)
-            self.log.clock.now_us += 100_000
+        """So much traffic, in frames of half a second, one for each release."""
+        for _ in range(round(count * 2)):
+            self._frames(rows_per_second // 2)
+            self.log.clock.now_us += 500_000
 
     def label(self, share: float, frauds: Callable[[Decisions], np.ndarray]) -> None:
         """Labels for a share of what `frame` wrote last."""

@@ -50,10 +50,10 @@ def test_a_good_canary_steps_up_and_is_promoted() -> None:
 
 def test_it_holds_until_the_least_time_has_passed() -> None:
     seen = rollout()
-    traffic(seen, 2, 19, 60_000)
+    traffic(seen, 2, 9, 60_000)
     judgement = seen.judge()
     assert judgement.action is Action.HOLD
-    assert "19 of 20 s" in judgement.reason
+    assert "9 of 10 s" in judgement.reason
 
 
 def test_it_holds_until_the_canary_itself_gave_enough_answers() -> None:
