@@ -31,6 +31,8 @@ class Agreement:
     """How far answers differ on `rows` rows; average precision of both where the labels are known."""
 
     rows: int
+    margins_differ: int
+    """Rows whose margin differs in any bit."""
     largest_margin_difference: float
     largest_score_difference: float
     decisions_differ: int
@@ -72,7 +74,7 @@ def compare(rule: DecisionRule, wanted: Float32, found: Float32, is_fraud: Label
     if wanted.shape != found.shape:
         raise ReleaseRefused(f"the other form answers with shape {found.shape} where {wanted.shape} is wanted")
     if not np.isfinite(found).all():
-        return Agreement(len(wanted), float("inf"), float("inf"), len(wanted))
+        return Agreement(len(wanted), len(wanted), float("inf"), float("inf"), len(wanted))
     scores = [rule.calibrate(margin[:, 0]) for margin in (wanted, found)]
     decisions = [rule.verdict(score)[:, 0] for score in scores]
     precision: list[float | None] = [None, None]
@@ -80,6 +82,7 @@ def compare(rule: DecisionRule, wanted: Float32, found: Float32, is_fraud: Label
         precision = [float(average_precision_score(is_fraud, score)) for score in scores]
     return Agreement(
         rows=len(wanted),
+        margins_differ=int((wanted != found).sum()),
         largest_margin_difference=_largest(wanted, found),
         largest_score_difference=_largest(*scores),
         decisions_differ=int((decisions[0] != decisions[1]).sum()),

@@ -99,20 +99,35 @@ def _add_trees(graph: onnx.GraphProto, node: onnx.NodeProto, name: str, half: bo
 
 
 def _add_digits(graph: onnx.GraphProto, matrices: TreeMatrices, name: str, sums: str) -> str:
-    """Append what puts the digits' sums [D, N] together, lowest first; the name of the total [1, N]."""
+    """Append what puts the digits' sums [D, N] together, lowest first; the name of the total [1, N].
+
+    What each addition loses is kept (two-sum: Knuth, "The Art of Computer Programming" 2, 4.2.2) and added at the end,
+    so that the total is the sum of all digits, rounded once.
+    """
+
+    def add(operator: str, one: str, other: str, output: str) -> str:
+        graph.node.append(helper.make_node(operator, [one, other], [f"{name}.{output}"], f"{name}.{output}"))
+        return f"{name}.{output}"
+
     rows = [f"{name}.digit{place}" for place in range(DIGITS)]
     graph.node.append(helper.make_node("Split", [sums], rows, f"{name}.by_digit", axis=0))
-    total = ""
-    for place in reversed(range(DIGITS)):
-        scale, worth = f"{name}.scale{place}", f"{name}.worth{place}"
+    worth = []
+    for place, row in enumerate(rows):
+        scale = f"{name}.scale{place}"
         graph.initializer.append(numpy_helper.from_array(matrices.scales[place], scale))
-        graph.node.append(helper.make_node("Mul", [rows[place], scale], [worth], worth))
-        if total:
-            graph.node.append(helper.make_node("Add", [worth, total], [f"{name}.total{place}"], f"{name}.total{place}"))
-            total = f"{name}.total{place}"
-        else:
-            total = worth
-    return total
+        worth.append(add("Mul", row, scale, f"worth{place}"))
+    total, lost = worth[-1], ""
+    for place in reversed(range(DIGITS - 1)):
+        more = worth[place]
+        new = add("Add", more, total, f"total{place}")
+        of_total = add("Sub", new, more, f"of_total{place}")
+        of_more = add("Sub", new, of_total, f"of_more{place}")
+        lost_of_total = add("Sub", total, of_total, f"lost_of_total{place}")
+        lost_of_more = add("Sub", more, of_more, f"lost_of_more{place}")
+        lost_here = add("Add", lost_of_total, lost_of_more, f"lost{place}")
+        lost = add("Add", lost, lost_here, f"all_lost{place}") if lost else lost_here
+        total = new
+    return add("Add", total, lost, "total")
 
 
 def _add_half_product(graph: onnx.GraphProto, node: onnx.NodeProto, name: str) -> None:

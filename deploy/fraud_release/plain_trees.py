@@ -12,8 +12,9 @@ OSDI 2020), one tree to a slice. With T trees of at most S splits and L leaves, 
 Exact in binary32, whatever the order of addition, and also where a device multiplies in TF32 or FP16:
 - a split x ≤ t with t in binary64 and x in binary32 is x < above, where above is the least binary32 greater than t;
 - the path matrix holds −1, 0, 1 and a sum counts turns: no more than the depth;
-- a leaf's value is four digits of base 2048, each a whole number in −1024..1024, and sums stay below 2^24.
-Only putting the digits' sums together rounds, as a last step in binary32.
+- a leaf's value is five digits of base 2048, each a whole number in −1024..1024, and sums stay below 2^24.
+The digits' sums are then put together with what each addition loses (`plain_onnx`), and rounded to binary32 once: the
+trees that are served add in binary64 and round once, so that both have the same bits, but for one row in millions.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from fraud_scoring.features import Float32, Float64
 
 Ints = npt.NDArray[np.int64]
 
-DIGITS: Final = 4
+DIGITS: Final = 5
 BASE: Final = 2048
 MOST_TREES: Final = (1 << 24) // (BASE // 2)
 """So many leaves' digits add up exactly in binary32."""
@@ -111,7 +112,7 @@ def tree_matrices(attributes: Mapping[str, Any]) -> TreeMatrices:
 def leaf_digits(values: Float64) -> tuple[Float32, Float32]:
     """(digits FP32 [D, n], scales FP32 [D]): Σ scales·digits is each value.
 
-    To within 2^−43 of the largest, or 2^−83 where all are tiny.
+    To within 2^−54 of the largest, or 2^−94 where all are tiny.
     """
     if not np.isfinite(values).all():
         raise ReleaseRefused("plain form: a leaf's value is no number; train again")

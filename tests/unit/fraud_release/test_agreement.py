@@ -35,7 +35,7 @@ def test_the_same_margins_agree_in_everything() -> None:
     margin, is_fraud = labelled()
     found = compare(RULE, margin, margin.copy(), is_fraud)
     assert found.average_precision is not None
-    assert found == Agreement(len(margin), 0.0, 0.0, 0, found.average_precision, found.average_precision)
+    assert found == Agreement(len(margin), 0, 0.0, 0.0, 0, found.average_precision, found.average_precision)
     require_same(found, "it")
     assert ReducedPrecision().objection(found) is None
 
@@ -124,6 +124,7 @@ def test_a_trained_release_says_that_its_plain_form_agrees_and_carries_rows_to_c
     plain = trained.manifest["plain_form"]
     assert plain["rows"] == min(100_000, len(history))
     assert plain["largest_margin_difference"] <= MARGIN_TOLERANCE
+    assert plain["margins_differ"] == 0, "trees keep every bit"
     assert plain["decisions_differ"] == 0
     rows = CheckRows.load(trained.repository, 1)
     assert len(rows.features) == trained.manifest["evaluation"]["all"]["transactions"]

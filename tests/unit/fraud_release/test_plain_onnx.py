@@ -36,11 +36,6 @@ def margins(model: onnx.ModelProto, features: Float32) -> Float32:
     )
 
 
-def one_ulp(margin: Float32) -> Float32:
-    """The distance to the next binary32; near 0, where large leaves cancel, that at a quarter."""
-    return np.spacing(np.maximum(np.abs(margin), np.float32(0.25)))
-
-
 @given(DOUBLES, SINGLES)
 @SEEDED
 def test_a_value_is_below_the_exported_limit_exactly_if_it_is_at_most_the_threshold(
@@ -61,19 +56,19 @@ def test_the_digits_are_small_whole_numbers_and_make_up_the_value(values: list[f
     assert (np.abs(digits) <= BASE // 2).all()
     assert (digits == np.rint(digits)).all()
     made_up = digits.astype(np.float64).T @ scales.astype(np.float64)
-    assert np.abs(made_up - exact).max() <= max(np.abs(exact).max(), 2.0**-40) * 2.0**-43
+    assert np.abs(made_up - exact).max() <= max(np.abs(exact).max(), 2.0**-40) * 2.0**-53
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
 @pytest.mark.parametrize("kind", MODELS)
-def test_the_plain_form_gives_the_served_margin_to_the_last_bit_or_the_one_beside_it(kind: str, half: bool) -> None:
+def test_the_plain_form_gives_the_served_margin_to_the_bit_also_at_the_thresholds(kind: str, half: bool) -> None:
     booster = random_booster(11, **MODELS[kind])
     served = to_onnx(booster, FEATURES)
     features = np.concatenate([random_features(12, 3_000), at_the_thresholds(booster, seed=13)])
     wanted, found = margins(served, features), margins(plain_form(served, half=half), features)
     assert found.dtype == np.float32
     assert found.shape == wanted.shape
-    assert (np.abs(found - wanted) <= one_ulp(wanted)).all()
+    assert found.tobytes() == wanted.tobytes()
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -89,10 +84,10 @@ def test_counting_in_half_precision_and_another_batch_change_no_bit(kind: str) -
     )
 
 
-def test_a_hundred_thousand_rows_stay_within_a_hundred_thousandth() -> None:
+def test_a_hundred_thousand_rows_keep_every_bit() -> None:
     served = to_onnx(random_booster(16, num_leaves=15, trees=400), FEATURES)
     features = random_features(17, 100_000)
-    assert np.abs(margins(plain_form(served), features) - margins(served, features)).max() <= TOLERANCE
+    assert margins(plain_form(served), features).tobytes() == margins(served, features).tobytes()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
@@ -100,14 +95,13 @@ def test_a_feature_that_is_no_finite_number_takes_the_branch_that_it_takes_where
     served, features = to_onnx(random_booster(18, num_leaves=15, trees=30), FEATURES), random_features(19, 300)
     random = np.random.default_rng(20)
     features[np.arange(300), random.integers(0, FEATURES, 300)] = value
-    wanted = margins(served, features)
-    assert (np.abs(margins(plain_form(served), features) - wanted) <= one_ulp(wanted)).all()
+    assert margins(plain_form(served), features).tobytes() == margins(served, features).tobytes()
 
 
 def test_trees_without_a_split_are_exported_too() -> None:
     served = to_onnx(random_booster(21, num_leaves=15, trees=5, min_child_samples=100_000), FEATURES)
     features = random_features(22, 10)
-    assert np.abs(margins(plain_form(served), features) - margins(served, features)).max() <= TOLERANCE
+    assert margins(plain_form(served), features).tobytes() == margins(served, features).tobytes()
 
 
 def test_only_plain_operators_in_single_precision_are_left() -> None:
@@ -116,7 +110,7 @@ def test_only_plain_operators_in_single_precision_are_left() -> None:
     assert not {name for name in operators(plain) if "." in name}
     types = {tensor.data_type for tensor in plain.graph.initializer}
     assert types == {TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64}
-    assert [shape for _, shape in products(plain)] == [(10, 15, 14), (4, 150)]
+    assert [shape for _, shape in products(plain)] == [(10, 15, 14), (5, 150)]
 
 
 def test_a_blend_of_trees_and_a_network_is_exported_as_one() -> None:
