@@ -31,7 +31,7 @@ _POINTER: Any = _NUMBA.types.CPointer(_NUMBA.types.int64)
 _WORD_BYTES: Final = 8
 _FFI: Final = cffi.FFI()
 _ADDRESS: Final = _FFI.typeof("uintptr_t")
-_START: Final = 64
+_START: Final = 16
 """Spans for each ledger that a batch is given room for at first."""
 _FEW: Final = 64
 """Marks that are sorted by insertion; more are ticked off in a list of all."""
@@ -71,7 +71,10 @@ def where_they_lie(ledgers: Ledgers) -> tuple[Int64, list[Int64]]:
 def summarise_lying(
     lying: Int64, segment: Int64, rows: Int64, offsets: Int64, recent: Int64, reach_us: Int64, folding: Folding
 ) -> tuple[Int64, Int64]:
-    """The same for ledgers that are somewhere in memory: (entity, address, words) int64 [L, 3], entities rising."""
+    """The same for ledgers that are somewhere in memory: (entity, address, words) int64 [L, 3], entities rising.
+
+    Words behind a ledger's own are for hints: where each edge was found, from where it is looked for the next time.
+    """
     span_offsets, spans = _summarise(lying, segment, rows, offsets, recent, reach_us, folding.exact, folding.slot_us)
     return span_offsets, spans
 
@@ -161,8 +164,36 @@ def _distinct(marks: Int64, size: int, low: int, high: int, n: int) -> Int64:
 
 
 @jit
+def _first_after_time_near(order: Int64, n: int, time: int, hint: int) -> int:
+    """First index whose entry is later than `time`, n if none is: few steps from `hint` where it is near."""
+    low = high = min(hint, n)
+    step = 1
+    if low and order[low - 1, 0] > time:
+        high = low - 1
+        while high >= step and order[high - step, 0] > time:
+            high -= step
+            step <<= 1
+        low = max(high - step + 1, 0)
+    else:
+        while low + step <= n and order[low + step - 1, 0] <= time:
+            low += step
+            step <<= 1
+        high = min(low + step - 1, n)
+    found: int = first_after_time(order, low, high, time)
+    return found
+
+
+@jit
 def _marks(
-    order: Int64, count: Int64, mine: Int64, rows: Int64, recent: Int64, reach: Int64, exact: int, slot: int
+    order: Int64,
+    count: Int64,
+    hints: Int64,
+    mine: Int64,
+    rows: Int64,
+    recent: Int64,
+    reach: Int64,
+    exact: int,
+    slot: int,
 ) -> Int64:
     """Where in a ledger the windows of the rows `mine` may have an edge: indices that rise, each once."""
     n = len(order)
@@ -172,24 +203,30 @@ def _marks(
     low, high = n, 0
     for i in mine:
         time, identifier = rows[i, 0], rows[i, 1]
-        now = first_after(order, 0, n, time, identifier)
+        now = n
+        if n and (order[n - 1, 0] > time or (order[n - 1, 0] == time and order[n - 1, 1] > identifier)):
+            now = first_after(order, 0, n, time, identifier)
         marks[size] = now
         size += 1
         if now and order[now - 1, 0] == time and order[now - 1, 1] == identifier:
             marks[size] = now - 1
             size += 1
-        for back in reach:
-            marks[size] = first_after_time(order, 0, n, time - back)
+        for k in range(len(reach)):
+            edge = time - reach[k]
+            found = _first_after_time_near(order, n, edge, hints[k] if k < len(hints) else n >> 1)
+            if k < len(hints):
+                hints[k] = found
+            marks[size] = found
             size += 1
             if hot:
-                marks[size] = first_after_time(order, 0, n, slot_end(time - back, slot))
+                marks[size] = _first_after_time_near(order, n, slot_end(edge, slot), found)
                 size += 1
         if hot:  # the newest `exact` events of what this row sees begin somewhere here
             before = count[now] - exact + first_after(recent, 0, len(recent), time, identifier)
             low = min(low, _first_with(count, before))
             high = max(high, _first_with(count, before + len(mine)) + 1)
-    found: Int64 = _distinct(marks, size, low, high, n)
-    return found
+    distinct: Int64 = _distinct(marks, size, low, high, n)
+    return distinct
 
 
 @jit
@@ -207,9 +244,10 @@ def _summarise(
         n, frauds = words[1], words[2]
         order = words[4 : 4 + 2 * n].reshape(n, 2)
         count = words[4 + 2 * n : 5 + 3 * n]
+        hints = words[6 + 4 * n + 4 * frauds :]
         mine = by[start[entity] : start[entity + 1]]
         newer = recent[offsets[entity] : offsets[entity + 1]]
-        marks = _marks(order, count, mine, rows, newer, reach, exact, slot)
+        marks = _marks(order, count, hints, mine, rows, newer, reach, exact, slot)
         needed = size + 2 * len(marks) + frauds
         if needed > len(spans):
             more = np.empty((2 * needed, SPAN_WIDTH), np.int64)
@@ -233,7 +271,7 @@ def _join(words: Int64, n: int, frauds: int, marks: Int64, earliest: int, spans:
     order = words[4 : 4 + 2 * n].reshape(n, 2)
     count = words[4 + 2 * n : 5 + 3 * n]
     amount = words[5 + 3 * n : 6 + 4 * n]
-    fraud = words[6 + 4 * n :].reshape(frauds, 4)
+    fraud = words[6 + 4 * n : 6 + 4 * n + 4 * frauds].reshape(frauds, 4)
     f = 0
     for m in range(len(marks) - 1):
         start, stop = marks[m], marks[m + 1]

@@ -22,6 +22,8 @@ MOST_EVENTS: Final = 120
 """Events that a slot may have; an entity with more of them has none."""
 _MOST_HELD_BYTES: Final = 64 << 20
 """Of ledgers that are held in memory; others are read where they lie in the base."""
+_HINTS: Final = 16
+"""Words behind a held ledger: where the edges of its windows were found (summary.summarise_lying)."""
 _MISSING: Final = -1
 _CLEAN: Final = -1
 
@@ -92,6 +94,13 @@ class Arena:
         start, stop, has_ledger = self._state[slot, : HAS_LEDGER + 1].tolist()
         return join(self._events[slot, start:stop].tobytes(), has_ledger)
 
+    def values(self, slots: Int64) -> list[bytes]:
+        """The first values of many, each slot once."""
+        _, offsets, joined, _ = self.gather(slots)
+        packed, bounds = joined.tobytes(), (offsets * events.EVENT.size).tolist()
+        marked = self._state[slots, HAS_LEDGER].tolist()
+        return [join(packed[a:b], has) for a, b, has in zip(bounds, bounds[1:], marked, strict=False)]
+
     def drop(self, key: int) -> None:
         """Forget an entity."""
         at = _place(self._table, key)
@@ -131,7 +140,9 @@ class Arena:
         """Keep a copy of an entity's ledger, for as long as the entity is not dropped; False: there is no room."""
         if self._held_bytes + len(packed) > _MOST_HELD_BYTES:
             return False
-        held = np.frombuffer(packed, np.int64).copy()
+        words = np.frombuffer(packed, np.int64)
+        held = np.zeros(len(words) + _HINTS, np.int64)
+        held[: len(words)] = words
         self._held[slot] = held
         self._held_bytes += held.nbytes
         self._state[slot, LEDGER_AT:] = held.ctypes.data, len(held)

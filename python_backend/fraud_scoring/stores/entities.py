@@ -182,8 +182,7 @@ class Entities:
         for prefix, (arena, parts) in touched.items():
             slots = arena.changed(np.concatenate(parts), before)
             places = [prefix + key_of(key) for key in arena.keys(slots)]
-            values = [arena.value(slot) for slot in slots.tolist()]
-            tables.put_many("events", sorted(zip(places, values, strict=True)))
+            tables.put_many("events", sorted(zip(places, arena.values(slots), strict=True)))
             arena.is_in_base(slots)
 
     def layout_of(self, tables: Transaction, key: bytes) -> Layout:

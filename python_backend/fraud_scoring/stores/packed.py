@@ -28,7 +28,7 @@ from fraud_scoring.stores.retention import Retention
 from fraud_scoring.stores.tables import Tables, Transaction
 from fraud_scoring.windows import FOLDING, NEVER, Folding, History, Int64, for_kernels
 
-DRAIN_AT: Final = 32_768
+DRAIN_AT: Final = 49_152
 """Transactions that may wait for the base: a process that opens the store reads so many again."""
 
 
