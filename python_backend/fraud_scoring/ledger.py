@@ -58,7 +58,7 @@ def pack(ledger: Ledger) -> bytes:
     """As bytes: format, entries, frauds, folded entries; then order, count, amount, frauds, little-endian int64."""
     header = np.array([_FORMAT, len(ledger.order), len(ledger.frauds), ledger.folded], np.int64)
     parts = (header, ledger.order, ledger.count, ledger.amount, ledger.frauds)
-    return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+    return b"".join([np.ascontiguousarray(part).data.cast("B") for part in parts if part.size])
 
 
 def unpack(packed: bytes) -> Ledger:
