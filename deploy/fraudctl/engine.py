@@ -12,6 +12,7 @@ from fraudctl.options import home_option, json_option, release_key_option, repos
 from fraudctl.report import emit, progress
 
 if TYPE_CHECKING:
+    from fraud_release.engine.cuda import Gpu
     from fraud_release.engine.record import EngineRecord
 
 ENGINES_FOLDER: Final = "engines"
@@ -132,8 +133,20 @@ def engines(name: str | None, repository: Path, engines: Path | None, home: Path
             {"name": one, "fits": objection is None, "objection": objection} for one, objection in found.items()
         ],
     }
+    result["serve"] = _served(folder, repository, number, gpu, version)
     emit(result, as_json, table=[(one, objection or "fits this machine") for one, objection in found.items()])
     fitting_engine(folder, repository, number, gpu, version)
+
+
+def _served(engines: Path, repository: Path, number: int, gpu: Gpu | None, version: str | None) -> str | None:
+    """The engine for FRAUD_ENGINES; None where none may be served."""
+    from fraud_release.engine.record import fitting_engine
+    from fraud_release.errors import ReleaseRefused
+
+    try:
+        return fitting_engine(engines, repository, number, gpu, version).name
+    except ReleaseRefused:
+        return None
 
 
 def _number(repository: Path, name: str | None) -> int:

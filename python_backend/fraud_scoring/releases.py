@@ -2,13 +2,15 @@
 
 fraud_r0007            ensemble   manifest.json, golden.npz; this folder appears last: with it the release exists
 fraud_features_r0007   python     1/schema.json
-fraud_model_r0007      onnxruntime | tensorrt
+fraud_model_r0007      onnxruntime; an engine for a GPU lies elsewhere, under a name of its own (`model_name`)
 fraud_decision_r0007   python     1/decision.json
 """
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +24,8 @@ MODEL_FILE: Final = "model.onnx"
 DECISION_FILE: Final = "decision.json"
 MANIFEST_FILE: Final = "manifest.json"
 GOLDEN_FILE: Final = "golden.npz"
+ENGINES_VARIABLE: Final = "FRAUD_ENGINES"
+ENGINE_PREFIX: Final = "fraud_engine_"
 _ENSEMBLE: Final = re.compile(r"fraud_r(\d{4,})")
 
 
@@ -46,6 +50,16 @@ def ensemble_name(number: int) -> str:
 def part_name(part: str, number: int) -> str:
     """The Triton model of one part: `fraud_features_r0007`."""
     return f"fraud_{part}_{release_name(number)}"
+
+
+def model_name(number: int, environment: Mapping[str, str] = os.environ) -> str:
+    """The Triton model that gives a release's margins on this host: its engine where FRAUD_ENGINES names one.
+
+    FRAUD_ENGINES: names of engines (`fraud_engine_r0007_…`), a comma between; without one, `fraud_model_r0007`.
+    """
+    prefix = f"{ENGINE_PREFIX}{release_name(number)}_"
+    named = (name.strip() for name in environment.get(ENGINES_VARIABLE, "").split(","))
+    return next((name for name in named if name.startswith(prefix)), part_name("model", number))
 
 
 def existing(repository: Path) -> list[int]:

@@ -23,7 +23,7 @@ from fraud_scoring.decision_log import LogUnavailable
 from fraud_scoring.errors import FraudError, InvalidInput, ReleaseUnavailable, StoreUnavailable
 from fraud_scoring.features import Float32
 from fraud_scoring.front_door import Reply, Request
-from fraud_scoring.releases import part_name
+from fraud_scoring.releases import model_name
 
 Array = npt.NDArray[Any]
 Execute = Callable[[Any, Sequence[Any]], list[Any]]
@@ -108,7 +108,7 @@ def front_door_response(reply: Reply, wants_features: bool) -> Any:
 
 def call_model(number: int, features: Float32) -> Float32:
     """Margins FP32 [M, 1] for features FP32 [M, F] by a release's model; ReleaseUnavailable: no answer."""
-    name = part_name("model", number)
+    name = model_name(number)
     request = pb_utils.InferenceRequest(
         model_name=name,
         requested_output_names=["margin"],
@@ -129,7 +129,7 @@ class TritonModel:
 
     def __init__(self, release: int) -> None:
         self._release = release
-        self._name = part_name("model", release)
+        self._name = model_name(release)
         self._calls: SimpleQueue[Array | None] | None = None
         self._answers: SimpleQueue[Array | ReleaseUnavailable] = SimpleQueue()
         self._lock = threading.Lock()

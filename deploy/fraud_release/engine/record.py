@@ -23,12 +23,11 @@ from typing import Any, Final
 from fraud_release.engine.cuda import Gpu
 from fraud_release.engine.toolkit import Profile
 from fraud_release.errors import ReleaseRefused
-from fraud_scoring.releases import MANIFEST_FILE, ensemble_name, release_name
+from fraud_scoring.releases import ENGINE_PREFIX, MANIFEST_FILE, ensemble_name, release_name
 
 RECORD_FILE: Final = "engine.json"
 PLAN_FILE: Final = "1/model.plan"
 CONFIG_FILE: Final = "config.pbtxt"
-PREFIX: Final = "fraud_engine_"
 ASKED_ENGINE: Final = "the engine on its GPU"
 """Who gave the answers that were checked, in a record that may be served."""
 _STAGING: Final = ".staging-"
@@ -91,7 +90,7 @@ class EngineRecord:
 def engine_name(release: str, engine: str, version: str, compute_capability: str, precision: str) -> str:
     """`fraud_engine_r0007_sm90_tensorrt_10_16_1_11_fp16`: one folder a release, GPU, version and precision."""
     architecture = "sm" + compute_capability.replace(".", "")
-    return f"{PREFIX}{release}_{architecture}_{engine}_{re.sub('[^0-9A-Za-z]', '_', version)}_{precision}"
+    return f"{ENGINE_PREFIX}{release}_{architecture}_{engine}_{re.sub('[^0-9A-Za-z]', '_', version)}_{precision}"
 
 
 def manifest_sha256(repository: Path, number: int) -> str:
@@ -125,7 +124,7 @@ def seal_engine(engines: Path, record: EngineRecord, contents: Mapping[str, byte
 
 def engines_of(engines: Path, number: int) -> list[str]:
     """Names of the engines of release `number`, sorted."""
-    return sorted(path.name for path in engines.glob(f"{PREFIX}{release_name(number)}_*") if path.is_dir())
+    return sorted(path.name for path in engines.glob(f"{ENGINE_PREFIX}{release_name(number)}_*") if path.is_dir())
 
 
 def read_engine(engines: Path, name: str, repository: Path, number: int) -> EngineRecord:

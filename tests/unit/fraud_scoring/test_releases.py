@@ -61,3 +61,14 @@ def test_a_release_pins_its_schema(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / releases.SCHEMA_FILE).write_text(DEFAULT_SCHEMA.document, encoding="utf-8")
     assert releases.pinned_schema(tmp_path, 7) == DEFAULT_SCHEMA
+
+
+def test_a_releases_model_is_its_engine_where_the_host_names_one() -> None:
+    named = {
+        releases.ENGINES_VARIABLE: "fraud_engine_r0007_sm90_tensorrt_10_fp16, fraud_engine_r0012_sm90_tensorrt_10_fp32"
+    }
+    assert releases.model_name(7, named) == "fraud_engine_r0007_sm90_tensorrt_10_fp16"
+    assert releases.model_name(12, named) == "fraud_engine_r0012_sm90_tensorrt_10_fp32"
+    assert releases.model_name(1, named) == "fraud_model_r0001"
+    assert releases.model_name(7, {}) == "fraud_model_r0007"
+    assert releases.model_name(120, {releases.ENGINES_VARIABLE: "fraud_engine_r01200_sm90"}) == "fraud_model_r0120"

@@ -40,6 +40,7 @@ def test_build_reports_the_engine_of_the_production_release_and_engines_says_why
     (engine,) = listed.json["engines"]
     assert (engine["name"], engine["fits"]) == (built.json["name"], False)
     assert "tensorrt backend does not load" in engine["objection"]
+    assert listed.json["serve"] is None
     assert listed.err.count("\n") == 1
 
 
