@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from fraud_client import DeadlineExceeded, FraudClient, FraudClientError, Policy
 from fraud_scoring.errors import FraudError, ReleaseUnavailable
 from fraud_scoring.releases import GOLDEN_FILE, ensemble_name, release_name
-from fraud_scoring.routes import Routes
+from fraud_scoring.routes import RoutesWatch
+from fraud_scoring.wire import VERDICT_COLUMNS, Source
+
+_RELEASE: Final = VERDICT_COLUMNS.index("release")
+_SOURCE: Final = VERDICT_COLUMNS.index("source")
 
 
 class NotReady(FraudError):
@@ -21,22 +27,23 @@ class Late(NotReady):
     """The server did not answer in time: busy, perhaps, and not dead."""
 
 
+class Degraded(NotReady):
+    """The server answers, and another than the release in production has answered."""
+
+
 class WrongAnswer(FraudError):
     """The server answers, and not what the release answered when it was made."""
 
 
 class GoldenProbe:
-    """Sends a release's golden vectors as a dry run, and compares features, score and verdict bit by bit."""
+    """Sends the golden vectors of production as a dry run; compares features, score and verdict bit by bit."""
 
     def __init__(self, repository: Path, url: str, client: FraudClient | None = None) -> None:
-        self.release = Routes.read(repository).production
-        try:
-            content = (repository / ensemble_name(self.release) / GOLDEN_FILE).read_bytes()
-        except OSError:
-            raise ReleaseUnavailable(f"release {release_name(self.release)} has no {GOLDEN_FILE}") from None
-        self._golden = dict(np.load(io.BytesIO(content)))
+        self._repository = repository
+        self._watch = RoutesWatch(repository)
         self._client = FraudClient(url, policy=Policy.plain()) if client is None else client
         self._url = url
+        self._follow()
 
     @property
     def rows(self) -> int:
@@ -44,7 +51,9 @@ class GoldenProbe:
         return len(self._golden["transaction"])
 
     def check(self, timeout: float = 1.0) -> None:
-        """Return if the answer is right; raise NotReady, Late or WrongAnswer if not. `timeout` in seconds."""
+        """Return if the answer is right; raise NotReady, Late, Degraded or WrongAnswer if not. `timeout` in seconds."""
+        with suppress(FraudError):  # a table that cannot be used changes nothing: the front door stays with the last
+            self._follow()
         try:
             answer = self._client.score_rows(
                 self._golden["transaction"], deadline=timeout, dry_run=True, with_features=True
@@ -53,6 +62,11 @@ class GoldenProbe:
             raise Late(f"{self._url} did not answer the golden vectors in {timeout:g} s") from None
         except FraudClientError as error:
             raise NotReady(f"{self._url} does not answer: {error}") from None
+        release = int(answer.verdict[0, _RELEASE])
+        if (source := int(answer.verdict[:, _SOURCE].max())) >= Source.FALLBACK_RELEASE:
+            raise Degraded(f"release {release_name(self.release)} does not answer, and {Source(source).name} does")
+        if release != self.release and release in self._others:
+            return  # the table was replaced a moment ago
         for name, found in (("features", answer.features), ("score", answer.score), ("verdict", answer.verdict)):
             wanted = self._golden[name]
             if found is None or found.reshape(-1).tobytes() != wanted.reshape(-1).tobytes():
@@ -63,3 +77,16 @@ class GoldenProbe:
 
     def close(self) -> None:
         self._client.close()
+
+    def _follow(self) -> None:
+        """Take the golden vectors of the release in production, if it is another one now."""
+        routes = self._watch.news()
+        if routes is None:
+            return
+        self.release = routes.production
+        self._others = set(routes.loaded)
+        try:
+            content = (self._repository / ensemble_name(self.release) / GOLDEN_FILE).read_bytes()
+        except OSError:
+            raise ReleaseUnavailable(f"release {release_name(self.release)} has no {GOLDEN_FILE}") from None
+        self._golden = dict(np.load(io.BytesIO(content)))

@@ -20,6 +20,7 @@ from fraud_scoring.releases import ensemble_name
 from fraud_scoring.settings import LOG_KEY_VARIABLE, LOG_MODE_VARIABLE, LOG_VARIABLE, STORE_VARIABLE
 from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL
 from fraud_server.allocator import allocator_environment
+from fraud_server.errors import CannotServe
 from fraud_server.repository_calls import ADMIN_HEADER, RepositoryCalls
 from fraud_server.settings import ServeSettings
 from fraud_server.tether import tethered
@@ -29,6 +30,7 @@ STUB: Final = "triton_python_backend_stub"
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Triton's python backend keeps its regions
 _SHM_PREFIX: Final = re.compile(r"fraudserve_\d+_")
 DRAIN_SECONDS: Final = 10
+LOAD_SECONDS: Final = 60
 # Open only to who knows a key that is never told: known weaknesses of this Triton sit behind these calls.
 RESTRICTED: Final = "shared-memory,model-repository,trace,logging"
 GRPC_REQUESTS_KEPT: Final = 256
@@ -52,7 +54,7 @@ class TritonProcess:
         wheel.make_backends(run / "backends")
         self._log = run / "triton.log"
         self._shm_prefix = f"fraudserve_{os.getpid()}_"
-        self._stubs: set[int] = set()
+        self._stubs: dict[str, psutil.Process] = {}
         self._repository = RepositoryCalls(settings.ports.http, secrets.token_urlsafe(24))
         command = _command(settings, wheel, models, self._shm_prefix, self._repository.key)
         with self._log.open("wb") as log:
@@ -73,16 +75,48 @@ class TritonProcess:
         return self._process.pid
 
     def note_stubs(self) -> None:
-        """Remember the python stubs that are there now; from here on each of them must live."""
+        """Remember the python stubs that are there now."""
         self._stubs = self._running_stubs()
 
     def what_died(self) -> str | None:
-        """The part that is no longer there, in words; None while all are."""
+        """What cannot be mended in a running server and is no longer there, in words; None while all of it is.
+
+        That is the server, the front door, and the model that takes labels; one of those that stands still is ended.
+        """
         if self._process.poll() is not None:
             return f"tritonserver ended ({_exit_reason(self._process.returncode)})"
-        if lost := self._stubs - self._running_stubs():
-            return f"{len(lost)} of {len(self._stubs)} python stubs died"
-        return None
+        running = self._running_stubs()
+        lost = [model for model in (SCORE_MODEL, FEEDBACK_MODEL) if model in self._stubs and model not in running]
+        for model in (SCORE_MODEL, FEEDBACK_MODEL):
+            if model in running and _stands_still(running[model]):
+                with suppress(psutil.NoSuchProcess):
+                    running[model].kill()
+                lost.append(model)
+        return f"the python process of {' and '.join(lost)} died or stood still" if lost else None
+
+    def still_stubs(self) -> dict[str, str]:
+        """Models whose python process is gone, or stands still and is ended here; each with what it was."""
+        running = self._running_stubs()
+        still = {model: "its process died" for model in self._stubs if model not in running}
+        for model, process in running.items():
+            if _stands_still(process):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+                still[model] = "its process stood still"
+        return still
+
+    def load(self, model: str) -> None:
+        """Load a model and what it is made of, and watch over the python stubs that are there then."""
+        trouble = self._repository.load(model, LOAD_SECONDS)
+        if trouble is not None:
+            raise CannotServe(f"Triton does not load {model}: {trouble}")
+        self._stubs |= self._running_stubs()
+
+    def unload(self, models: Sequence[str]) -> None:
+        """Let models go, and watch over them no more."""
+        for model in models:
+            self._stubs.pop(model, None)
+        self._repository.let_go(models)
 
     def last_error(self) -> str:
         """The last error that Triton logged, shortened to one line."""
@@ -116,17 +150,30 @@ class TritonProcess:
         _remove_regions(self._shm_prefix)
         self._file.unlink(missing_ok=True)
 
-    def _running_stubs(self) -> set[int]:
+    def _running_stubs(self) -> dict[str, psutil.Process]:
+        """The python process of each model."""
         try:
             children = psutil.Process(self._process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
-            return set()
-        found = set()
+            return {}
+        found = {}
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 if child.name().startswith(STUB[:15]) and child.status() != psutil.STATUS_ZOMBIE:
-                    found.add(child.pid)
+                    found[_model_of(child)] = child
         return found
+
+
+def _model_of(stub: psutil.Process) -> str:
+    """The model that a python stub serves: its first argument is …/<model>/<version>/<file>."""
+    arguments = stub.cmdline()
+    return Path(arguments[1]).parent.parent.name if len(arguments) > 1 else ""
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_STOPPED
+    return False
 
 
 def end_orphans(settings: ServeSettings) -> None:

@@ -35,12 +35,31 @@ class RepositoryCalls:
         except (OSError, http.client.HTTPException, ValueError):
             return False  # a server that is gone has nothing to unload
 
+    def load(self, model: str, patience: float) -> str | None:
+        """None once a model, and what it is made of, is loaded; else what Triton says. OSError: no answer in time."""
+        status, answer = self._ask(f"models/{model}/load", patience)
+        if status == http.HTTPStatus.OK:
+            return None
+        try:
+            return str(json.loads(answer)["error"])
+        except (ValueError, KeyError, TypeError):
+            return f"status {status}"
+
+    def let_go(self, models: Iterable[str]) -> None:
+        """Ask that models are unloaded; returns before they are."""
+        for model in models:
+            self._post(f"models/{model}/unload")
+
     def _present(self) -> set[str]:
         """Names of the models that are loaded, or still on their way out."""
         states = json.loads(self._post("index"))
         return {model["name"] for model in states if model.get("state") in ("READY", "UNLOADING")}
 
     def _post(self, call: str) -> bytes:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=_CALL_SECONDS)) as connection:
+        return self._ask(call, _CALL_SECONDS)[1]
+
+    def _ask(self, call: str, patience: float) -> tuple[int, bytes]:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=patience)) as connection:
             connection.request("POST", f"/v2/repository/{call}", "{}", {ADMIN_HEADER: self.key})
-            return connection.getresponse().read()
+            answer = connection.getresponse()
+            return answer.status, answer.read()

@@ -1,7 +1,8 @@
 """Keeps one Triton serving: starts it, waits for the golden vectors, watches, restarts, drains.
 
-Noticed within a fraction of a second: a server or a python stub that is gone. Within a few: answers that are errors or
-wrong. A server that is only late is given time: killing what is busy would make it worse.
+Noticed within a fraction of a second: a server that is gone, or the front door's process. Within a few: answers that
+are errors or wrong. What happens to a release is mended while the others answer (`keeper`), unless that takes too long.
+A server that is only late is given time: killing what is busy would make it worse.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fraud_scoring.errors import FraudError
+from fraud_scoring.routes import Routes
 from fraud_server.errors import CannotServe
+from fraud_server.keeper import ReleaseKeeper, admissible
 from fraud_server.preflight import check, own_home
-from fraud_server.probe import GoldenProbe, Late, NotReady, WrongAnswer
+from fraud_server.probe import Degraded, GoldenProbe, Late, NotReady, WrongAnswer
 from fraud_server.process import TritonProcess, end_orphans, served_models
 from fraud_server.settings import ServeSettings
 
@@ -29,6 +32,8 @@ class Patience:
     probe_timeout: float = 1.0
     late: float = 10.0
     """How long every probe may be late before the server counts as hung."""
+    degraded: float = 3.0
+    """How long others may answer for the release in production before it is loaded anew."""
     failures: int = 2
     """How many probes in a row must fail before the server counts as broken."""
     back_off_first: float = 0.1
@@ -68,19 +73,19 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until stopped; CannotServe if the first start does not succeed."""
-        release = check(self._settings)
+        check(self._settings)
         with own_home(self._settings):
             end_orphans(self._settings)
-            self._keep_serving(release)
+            self._keep_serving()
 
-    def _keep_serving(self, release: int) -> None:
+    def _keep_serving(self) -> None:
         patience = self._patience
         probe = GoldenProbe(self._settings.repository, self._settings.url)
         back_off, first = patience.back_off_first, True
         try:
             while not self._stop.is_set():
                 began = time.monotonic()
-                trouble = self._serve_once(release, probe, first)
+                trouble = self._serve_once(probe, first)
                 self.ready.clear()
                 if trouble is None:
                     return
@@ -93,9 +98,11 @@ class Supervisor:
         finally:
             probe.close()
 
-    def _serve_once(self, release: int, probe: GoldenProbe, first: bool) -> str | None:
+    def _serve_once(self, probe: GoldenProbe, first: bool) -> str | None:
         """One life of the server: None if it was stopped on purpose, else what went wrong."""
-        server = TritonProcess(self._settings, served_models([release]))
+        releases = admissible(self._settings, Routes.read(self._settings.repository), self._report)
+        server = TritonProcess(self._settings, served_models(releases))
+        keeper = ReleaseKeeper(self._settings, server, releases, self._report)
         trouble: str | None = "the supervisor failed"
         try:
             began = time.monotonic()
@@ -109,10 +116,12 @@ class Supervisor:
                 )
                 if first:
                     self._when_ready()
-                trouble = self._watch(server, probe)
+                keeper.start()
+                trouble = self._watch(server, probe, keeper)
             elif trouble is not None and first:
                 raise CannotServe(trouble)
         finally:
+            keeper.stop()
             if trouble is None:
                 self._before_draining()
                 self._report("draining")
@@ -138,11 +147,11 @@ class Supervisor:
             self._stop.wait(self._patience.look_every / 2)
         return None if self._stop.is_set() else f"not ready after {self._patience.start:g} s: {last}"
 
-    def _watch(self, server: TritonProcess, probe: GoldenProbe) -> str | None:
+    def _watch(self, server: TritonProcess, probe: GoldenProbe, keeper: ReleaseKeeper) -> str | None:
         """None when a stop was asked for; else what went wrong."""
         patience = self._patience
         failures = 0
-        last_answer = next_probe = time.monotonic()
+        last_answer = last_right = next_probe = time.monotonic()
         while not self._stop.wait(patience.look_every):
             if (died := server.what_died()) is not None:
                 return died
@@ -152,6 +161,13 @@ class Supervisor:
             try:
                 probe.check(patience.probe_timeout)
                 failures, last_answer = 0, time.monotonic()
+                last_right = last_answer
+            except Degraded as degraded:
+                failures, last_answer = 0, time.monotonic()
+                if last_answer - last_right > patience.late:
+                    return f"{degraded}, nor for {patience.late:g} s before"
+                if last_answer - last_right > patience.degraded:
+                    keeper.suspect(probe.release)
             except Late as late:
                 if time.monotonic() - last_answer > patience.late:
                     return f"{late}, nor for {patience.late:g} s before"

@@ -26,6 +26,7 @@ _GROUPS = {
     "load": "fraudctl.load:load",
     "log": "fraudctl.log:log",
     "release": "fraudctl.release:release",
+    "routes": "fraudctl.routes:routes",
     "score": "fraudctl.score:score",
     "serve": "fraudctl.server:serve",
 }

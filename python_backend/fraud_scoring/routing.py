@@ -31,6 +31,10 @@ from fraud_scoring.windows import History, Int64
 
 LEAST_LIMIT_S: Final = 0.005
 """A release that has less time than this left is not asked."""
+LONGEST_LIMIT_S: Final = 1.0
+"""However long a deadline is, a release that takes longer than this counts as failed."""
+ALONE: Final = 0.75
+"""The share of the time left that a release gets which no other release stands behind."""
 TRIAL_S: Final = 1.0
 """How long a trial with golden vectors may take."""
 _RELEASE: Final = wire.VERDICT_COLUMNS.index("release")
@@ -194,7 +198,7 @@ class Router:
         routes = self.routes
         other = routes.fallback_of(number)
         left = until - time.monotonic()
-        share = routes.deadline.release if other is not None else 1.0
+        share = routes.deadline.release if other is not None else ALONE
         try:
             answers = self._decide(number, features, time.monotonic() + share * left)
             if number != routes.production:
@@ -231,7 +235,7 @@ class Router:
         if until - time.monotonic() < LEAST_LIMIT_S:
             raise ReleaseUnavailable(f"there is no time left to ask release {release_name(number)}")
         try:
-            return release.decide(features.by(release.pipeline), until)
+            return release.decide(features.by(release.pipeline), min(until, time.monotonic() + LONGEST_LIMIT_S))
         except ReleaseUnavailable:
             if release.breaker.is_open:
                 self._trials.begin()

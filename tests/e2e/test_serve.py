@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from fraud_client import Accepted, FraudClient, FraudClientError, Scored, Unavailable
+from fraud_client import Accepted, FraudClient, FraudClientError, Scored, Source, Unavailable
 from fraud_scoring.decision_log import Decisions, read
 from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.releases import DECISION_FILE, GOLDEN_FILE, MANIFEST_FILE, ensemble_name, part_name
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.triton
 
 PATIENT: Final = 20.0
+CORE: Final = ("fraud_score", "fraud_feedback")
+"""The processes that a server cannot go on without."""
 NOTICED_SECONDS: Final = 2.0
 SERVING_SECONDS: Final = 10.0
 
@@ -161,7 +163,7 @@ def mortal(served_repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 class TestDeaths:
-    @pytest.mark.parametrize("part", ["tritonserver", *STUBS])
+    @pytest.mark.parametrize("part", ["tritonserver", *CORE])
     def test_a_part_that_is_killed_is_noticed_and_replaced(
         self, part: str, mortal: Server, fresh: Fresh, record_property: Callable[[str, object], None]
     ) -> None:
@@ -186,10 +188,26 @@ class TestDeaths:
         print(f"{part}: noticed after {noticed:.2f} s, serving again after {serving:.2f} s")  # noqa: T201 - with -rP
         said = mortal.said.lines[lines]
         assert said.startswith("serve: ")
-        assert ("tritonserver ended (signal SIGKILL)" if part == "tritonserver" else "1 of 5 python stubs died") in said
+        assert ("tritonserver ended (signal SIGKILL)" if part == "tritonserver" else f"process of {part} died") in said
         assert noticed < NOTICED_SECONDS
         assert serving < SERVING_SECONDS
         assert gone(others), "the rest of the old server is gone"
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+    @pytest.mark.parametrize("part", [part for part in STUBS if part not in CORE])
+    def test_a_part_of_a_release_is_mended_while_the_server_answers(
+        self, part: str, number: signal.Signals, mortal: Server, fresh: Fresh
+    ) -> None:
+        with FraudClient(mortal.url, deadline=PATIENT) as client:
+            server, lines = mortal.triton(), len(mortal.said.lines)
+            mortal.stub(part).send_signal(number)
+            answered = client.score(fresh.transaction("77.10"))
+            assert answered.source in (
+                (Source.PRIMARY, Source.SCORECARD) if part == "fraud_model" else (Source.PRIMARY,)
+            )
+            mortal.said.wait_for("release r0001 loaded in", SERVING_SECONDS, after=lines)
+            until(lambda: client.score(fresh.transaction("77.10")).source is Source.PRIMARY)
+        assert mortal.triton() == server, "the server went on"
 
     def test_a_killed_supervisor_takes_the_server_with_it_and_the_next_one_goes_on(
         self, served_repository: Path, small_data_file: Path, tmp_path: Path, fresh: Fresh

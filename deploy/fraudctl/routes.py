@@ -1,0 +1,196 @@
+"""`fraudctl routes`: which release takes which customers, looked at and changed while servers run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fraudctl.options import json_option, repository_option
+from fraudctl.report import emit
+
+if TYPE_CHECKING:
+    from fraud_scoring.routes import Routes
+
+Change = Callable[..., Callable[["Routes"], "Routes"]]
+
+_EPILOG = """\b
+A canary, from its first customers to all of them:
+  fraudctl routes shadow r0002               it scores what production scores, and answers nobody
+  fraudctl routes compare                    would it have decided otherwise?
+  fraudctl routes canary r0002 --percent 5   it answers a twentieth of the customers
+  fraudctl routes canary r0002 --percent 25  the same customers and more
+  fraudctl routes promote r0002              it answers all; the release before stays loaded
+  fraudctl routes rollback                   one step back, at any of these points, at once
+"""
+
+
+@click.group(epilog=_EPILOG)
+def routes() -> None:
+    """Decide which release takes which customers.
+
+    The table (routes.json in the model repository) is replaced in one step, and each server follows it with its next
+    batch. A customer belongs to one of 10,000 buckets and stays on its side while a canary grows.
+    """
+
+
+def _changes(make: Change) -> Callable[..., None]:
+    """A command that replaces the table by what `make` makes of it."""
+
+    @repository_option
+    @click.option(
+        "--url",
+        "urls",
+        multiple=True,
+        default=("localhost:8001",),
+        show_default=True,
+        help="A server that follows this table, host:port; again for each of several.",
+    )
+    @click.option(
+        "--no-server", is_flag=True, help="Change the table alone: no server runs, or none is to be waited for."
+    )
+    @click.option("--patience", default=60.0, show_default=True, help="Seconds a server may take to load a release.")
+    @json_option
+    @wraps(make)
+    def command(
+        repository: Path, urls: tuple[str, ...], no_server: bool, patience: float, as_json: bool, **given: Any
+    ) -> None:
+        from fraud_server.route_changes import change
+
+        asked = () if no_server else urls
+        done = change(repository, make(**given), asked, patience, lambda text: click.echo(f"routes: {text}", err=True))
+        result = {
+            **done.routes.document(),
+            "loaded_seconds": round(done.loaded_s, 3),
+            "followed_seconds": round(done.answered_s, 3),
+        }
+        rows = _lines(done.routes)
+        if asked:
+            rows.append(("followed", f"by {', '.join(asked)}, {done.answered_s:.2f} s after the table was written"))
+        emit(result, as_json, table=rows)
+
+    return command
+
+
+@routes.command()
+@repository_option
+@json_option
+def show(repository: Path, as_json: bool) -> None:
+    """Show the table: who answers whom, what else is loaded, and what happens where a release does not answer."""
+    from fraud_scoring.routes import Routes
+
+    table = Routes.read(repository)
+    emit(table.document(), as_json, table=_lines(table))
+
+
+@routes.command()
+@click.argument("release")
+@click.option("--percent", required=True, type=click.FloatRange(0.01, 100), help="Share of the customers, in percent.")
+@_changes
+def canary(release: str, percent: float) -> Callable[[Routes], Routes]:
+    """Let RELEASE answer a share of the customers; again with a larger share to go on.
+
+    The release is loaded and found ready first. Whoever it answers once, it answers until the canary ends.
+    """
+    from fraud_scoring.releases import release_number
+
+    return lambda table: table.with_canary(release_number(release), round(percent * 100))
+
+
+@routes.command()
+@click.argument("releases", nargs=-1)
+@click.option("--off", is_flag=True, help="End all shadows.")
+@_changes
+def shadow(releases: tuple[str, ...], off: bool) -> Callable[[Routes], Routes]:
+    """Let RELEASES score what production scores, after the reply, without answering anybody."""
+    from fraud_scoring.releases import release_number
+
+    if bool(releases) == off:
+        raise click.UsageError("name one or two releases, or give --off")
+    return lambda table: table.with_shadow(*map(release_number, releases))
+
+
+@routes.command()
+@click.argument("first")
+@click.argument("second")
+@click.option(
+    "--percent", default=50.0, show_default=True, type=click.FloatRange(0.01, 99.99), help="Share of FIRST, in percent."
+)
+@click.option("--name", required=True, help="What the experiment is called in reports.")
+@_changes
+def ab(first: str, second: str, percent: float, name: str) -> Callable[[Routes], Routes]:
+    """Let FIRST and SECOND answer side by side, each its own customers.
+
+    Until one of them is promoted, or all is rolled back.
+    """
+    from fraud_scoring.releases import release_number
+    from fraud_scoring.routes import BUCKETS
+
+    border = round(percent * 100)
+    arms = ((release_number(first), 0, border), (release_number(second), border, BUCKETS))
+    return lambda table: table.with_experiment(name, arms)
+
+
+@routes.command()
+@click.argument("release")
+@_changes
+def bluegreen(release: str) -> Callable[[Routes], Routes]:
+    """Load RELEASE beside production, and let it answer everybody at once; production before it stays loaded."""
+    from fraud_scoring.releases import release_number
+
+    return lambda table: table.promoted(release_number(release))
+
+
+@routes.command()
+@click.argument("release", required=False)
+@_changes
+def promote(release: str | None) -> Callable[[Routes], Routes]:
+    """Let RELEASE (the canary, if none is named) answer everybody; the two productions before it stay loaded."""
+    from fraud_scoring.releases import release_number
+
+    number = None if release is None else release_number(release)
+    return lambda table: table.promoted(number)
+
+
+@routes.command()
+@_changes
+def rollback() -> Callable[[Routes], Routes]:
+    """Go one step back, at once: end the canary or the experiment, or else return to the production before.
+
+    Nothing is loaded for it: what it goes back to was never let go.
+    """
+    return lambda table: table.rolled_back()
+
+
+@routes.command()
+@_changes
+def clear() -> Callable[[Routes], Routes]:
+    """Let go what is loaded and asked nothing, as a canary that was thrown out."""
+    return lambda table: table.cleared()
+
+
+def _lines(table: Routes) -> list[tuple[str, str]]:
+    """The table for people."""
+    from fraud_scoring.releases import release_name
+    from fraud_scoring.routes import BUCKETS
+
+    def share(buckets: int) -> str:
+        return f"{100 * buckets / BUCKETS:g}% of the customers"
+
+    left = BUCKETS - sum(end - first for _, first, end in table.slices)
+    lines = [("epoch", str(table.epoch)), ("production", f"{release_name(table.production)}, {share(left)}")]
+    if table.canary is not None:
+        lines.append(("canary", f"{release_name(table.canary.release)}, {share(table.canary.share)}"))
+    if table.experiment is not None:
+        arms = (f"{release_name(release)} {share(end - first)}" for release, first, end in table.experiment.arms)
+        lines.append((f"experiment {table.experiment.name}", "; ".join(arms)))
+    for name in ("shadow", "previous", "warm"):
+        lines.append((name, ", ".join(map(release_name, getattr(table, name))) or "none"))
+    chain = [name for name in ("release", "scorecard") if getattr(table.fallback, name)]
+    lines.append(
+        ("fallback", " → ".join(["production before" if n == "release" else n for n in chain] + ["by amount"]))
+    )
+    return lines
