@@ -96,6 +96,8 @@ class TritonProcess:
 
     def still_stubs(self) -> dict[str, str]:
         """Models whose python process is gone, or stands still and is ended here; each with what it was."""
+        if self._process.poll() is not None:
+            return {}
         running = self._running_stubs()
         still = {model: "its process died" for model in self._stubs if model not in running}
         for model, process in running.items():

@@ -138,6 +138,8 @@ class Server:
         """The python process of one model, named without its release."""
         found = []
         for child in self.triton().children(recursive=True):
+            if child.status() == psutil.STATUS_ZOMBIE:
+                continue  # Triton does not ask after the stubs that it lost
             folders = [part for argument in child.cmdline()[1:2] for part in Path(argument).parts]
             if any(part.removesuffix("_r0001") == model for part in folders):
                 found.append(child)
