@@ -11,9 +11,19 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fraud_scoring.formulas import of_rows, of_windows
-from fraud_scoring.schema import ROW_KINDS, WINDOW_KINDS, Feature, Schema
-from fraud_scoring.windows import EVENT_WIDTH, FOLDING, NEVER, Folding, History, Int64, aggregate, for_kernels
+from fraud_scoring.formulas import of_looks, of_rows, of_windows
+from fraud_scoring.schema import AMOUNT_LOOKS, LOOK_KINDS, ROW_KINDS, WINDOW_KINDS, Feature, Schema
+from fraud_scoring.windows import (
+    EVENT_WIDTH,
+    FOLDING,
+    LOOK_WIDTH,
+    NEVER,
+    Folding,
+    History,
+    Int64,
+    aggregate,
+    for_kernels,
+)
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -26,7 +36,7 @@ class FeatureSet:
         self.schema = schema
         self._folding = folding
         self._windows: list[list[tuple[int, int]]] = [
-            sorted({(f.delay_us, f.window_us) for f in schema.features if f.entity == name})
+            sorted({window for f in schema.features if f.entity == name for window in f.windows})
             for _, name in schema.entities
         ]
         self._delay = [np.array([delay for delay, _ in windows], np.int64) for windows in self._windows]
@@ -41,10 +51,14 @@ class FeatureSet:
             _plan(
                 (position, WINDOW_KINDS.index(f.of), windows.index((f.delay_us, f.window_us)), minor_units)
                 for position, f in enumerate(schema.features)
-                if f.entity == name
+                if f.entity == name and f.of in WINDOW_KINDS
             )
             for (_, name), windows in zip(schema.entities, self._windows, strict=True)
         ]
+        planned = [
+            _looks(schema, name, windows) for (_, name), windows in zip(schema.entities, self._windows, strict=True)
+        ]
+        self._looks, self._look_plans = [looks for looks, _ in planned], [plan for _, plan in planned]
 
     def compute(
         self,
@@ -69,10 +83,19 @@ class FeatureSet:
         events[:, 3] = NEVER if fraud_known_at is None else fraud_known_at
         out = np.empty((n, len(schema.features)), np.float32)
         of_rows(rows, schema.time_index, self._row_plan, out)
-        for history, delay, length, plan in zip(histories, self._delay, self._length, self._window_plans, strict=True):
-            if len(plan):
-                found = aggregate(events, group, history, delay, length, self._folding)
-                of_windows(events, *found, plan, out)
+        for history, delay, length, plan, looks, look_plan in zip(
+            histories,
+            self._delay,
+            self._length,
+            self._window_plans,
+            self._looks,
+            self._look_plans,
+            strict=True,
+        ):
+            if len(plan) or len(look_plan):
+                found = aggregate(events, group, history, delay, length, self._folding, looks)
+                of_windows(events, found.events, found.amount, found.fraud, plan, out)
+                of_looks(events, found.events, found.amount, found.looks, look_plan, out)
         return out
 
     def of_rows(self, rows: Int64) -> Float32:
@@ -97,6 +120,19 @@ def replay(schema: Schema, rows: Int64, fraud_known_at: Int64 | None = None, fol
         no_events = np.empty((0, EVENT_WIDTH), np.int64)
         histories.append(History(segment.astype(np.int64), np.zeros(len(keys) + 1, np.int64), no_events))
     return FeatureSet(schema, folding).compute(rows, histories, fraud_known_at=fraud_known_at)
+
+
+def _looks(schema: Schema, entity: str, windows: list[tuple[int, int]]) -> tuple[Int64, Int64]:
+    """(an entity's looks int64 [L, 5], each once, the plan of its features that look)."""
+    looks: dict[tuple[int, int, int, int, int], int] = {}
+    lines = []
+    for position, f in enumerate(schema.features):
+        if f.entity == entity and f.of in LOOK_KINDS:
+            usual = windows.index((f.usual_delay_us, f.usual_us)) if f.of in AMOUNT_LOOKS else -1
+            look = looks.setdefault((f.delay_us, f.window_us, f.newest, usual, f.percent), len(looks))
+            term = usual if f.of == "peak_ratio" else f.delay_us + f.window_us
+            lines.append((position, LOOK_KINDS.index(f.of), look, term))
+    return np.array(list(looks), np.int64).reshape(-1, LOOK_WIDTH), _plan(lines)
 
 
 def _plan(lines: Iterable[tuple[int, int, int, int]]) -> Int64:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fraud_scoring.schema import MICROSECONDS_PER_DAY, ROW_KINDS, WINDOW_KINDS
-from fraud_scoring.windows import Int64, jit
+from fraud_scoring.schema import LOOK_KINDS, MICROSECONDS_PER_DAY, ROW_KINDS, WINDOW_KINDS
+from fraud_scoring.windows import NEVER, Int64, jit
 
 _DAY_US: Final = MICROSECONDS_PER_DAY
 _HOUR_US: Final = MICROSECONDS_PER_DAY // 24
@@ -18,6 +18,17 @@ _MONDAY_OFFSET: Final = 3
 _VALUE, _WEEKEND, _NIGHT = (ROW_KINDS.index(kind) for kind in ("value", "weekend", "night"))
 _COUNT, _SUM, _MEAN, _RATIO, _FRAUD_RATE = (
     WINDOW_KINDS.index(kind) for kind in ("count", "sum", "mean", "ratio", "fraud_rate")
+)
+_UNUSUAL_COUNT, _UNUSUAL_DAYS, _PEAK_RATIO, _STREAK, _STREAK_DAYS, _GENUINE_DAYS = (
+    LOOK_KINDS.index(kind)
+    for kind in (
+        "unusual_count",
+        "unusual_days",
+        "peak_ratio",
+        "fraud_streak",
+        "fraud_streak_days",
+        "genuine_days",
+    )
 )
 
 
@@ -60,3 +71,26 @@ def of_windows(events: Int64, count: Int64, amount: Int64, fraud: Int64, plan: I
                 out[i, position] = events[i, 2] * n / amount[i, k] if amount[i, k] else 0.0
             elif kind == _FRAUD_RATE:
                 out[i, position] = fraud[i, k] / n if n else 0.0
+
+
+@jit
+def of_looks(events: Int64, count: Int64, amount: Int64, looks: Int64, plan: Int64, out: Any) -> None:
+    """Fills columns of `out` FP32 [N, F] from what one entity's looks found, int64 [N, L, 3].
+
+    Terms: the look, and for a peak ratio the window whose mean is usual, for others the microseconds that stand for
+    "not in this window". A peak of nothing, or against nothing, is 0.
+    """
+    for i in range(len(events)):
+        for line in plan:
+            position, kind, k, term = line[0], line[1], line[2], line[3]
+            number, time, last = looks[i, k, 0], looks[i, k, 1], looks[i, k, 2]
+            if kind in (_UNUSUAL_COUNT, _STREAK):
+                out[i, position] = number
+            elif kind == _UNUSUAL_DAYS:
+                out[i, position] = (term if time == NEVER else events[i, 0] - time) / _DAY_US
+            elif kind == _PEAK_RATIO:
+                out[i, position] = last * count[i, term] / amount[i, term] if amount[i, term] else 0.0
+            elif kind == _STREAK_DAYS:
+                out[i, position] = (0 if time == NEVER else events[i, 0] - time) / _DAY_US
+            elif kind == _GENUINE_DAYS:
+                out[i, position] = (term if last == NEVER else events[i, 0] - last) / _DAY_US

@@ -56,8 +56,11 @@ class Column:
 class Feature:
     """One column of the `features` tensor.
 
-    `of` is what is computed: value, weekend, night (of the transaction itself) or count, sum, mean, ratio, fraud_rate
-    (of the entity's window (t − delay − window, t − delay], in microseconds).
+    `of` is what is computed: value, weekend, night (of the transaction itself); count, sum, mean, ratio, fraud_rate
+    (of the entity's window (t − delay − window, t − delay], in microseconds); or one of LOOK_KINDS (of at most
+    `newest` events of that window, the last ones, this transaction left out). What is usual for unusual_count,
+    unusual_days and peak_ratio is the mean amount of the window `usual_us`, `usual_delay_us`; an amount is unusual
+    above `percent` of it.
     """
 
     name: str
@@ -68,10 +71,28 @@ class Feature:
     window_us: int = 0
     delay_us: int = 0
     until_hour: int = 0
+    newest: int = 0
+    percent: int = 0
+    usual_us: int = 0
+    usual_delay_us: int = 0
+
+    @property
+    def windows(self) -> tuple[tuple[int, int], ...]:
+        """(delay, length) in microseconds of the windows whose sums it needs."""
+        if self.of in AMOUNT_LOOKS:
+            return ((self.usual_delay_us, self.usual_us),)
+        return ((self.delay_us, self.window_us),) if self.of in WINDOW_KINDS else ()
 
 
 ROW_KINDS: Final = ("value", "weekend", "night")
 WINDOW_KINDS: Final = ("count", "sum", "mean", "ratio", "fraud_rate")
+AMOUNT_LOOKS: Final = ("unusual_count", "unusual_days", "peak_ratio")
+FRAUD_LOOKS: Final = ("fraud_streak", "fraud_streak_days", "genuine_days")
+LOOK_KINDS: Final = AMOUNT_LOOKS + FRAUD_LOOKS
+KINDS: Final = ROW_KINDS + WINDOW_KINDS + LOOK_KINDS
+MOST_NEWEST: Final = 256
+"""Most events that a look may take: it costs a step for each."""
+MOST_TIMES: Final = 100
 
 
 @dataclass(frozen=True)
@@ -120,18 +141,27 @@ class Schema:
         """How far back the store keeps each entity's events, behind its newest: longest reach plus lateness."""
         reach = {name: 0 for _, name in self.entities}
         for feature in self.features:
-            if feature.entity:
-                reach[feature.entity] = max(reach[feature.entity], feature.window_us + feature.delay_us)
+            for delay, length in (*feature.windows, (feature.delay_us, feature.window_us)):
+                if feature.entity:
+                    reach[feature.entity] = max(reach[feature.entity], delay + length)
         return {name: longest + self.late_by_us for name, longest in reach.items()}
 
     @cached_property
-    def reach_us(self) -> dict[str, tuple[int, ...]]:
-        """For each entity, how far before a transaction the edges of its windows lie, each once."""
-        reach: dict[str, set[int]] = {name: set() for _, name in self.entities}
+    def reach_us(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """For each entity, how far before a transaction the edges of its windows lie, each once, and how many events
+        before that edge are looked at one by one; 0 is the transaction itself, and is there where that is so."""
+        reach: dict[str, dict[int, int]] = {name: {} for _, name in self.entities}
         for feature in self.features:
-            if feature.entity:
-                reach[feature.entity] |= {feature.delay_us, feature.delay_us + feature.window_us} - {0}
-        return {name: tuple(sorted(edges)) for name, edges in reach.items()}
+            for delay, length in (*feature.windows, (feature.delay_us, feature.window_us)):
+                if feature.entity:
+                    reach[feature.entity] = {delay: 0, delay + length: 0} | reach[feature.entity]
+            if feature.of in LOOK_KINDS:
+                edges = reach[feature.entity]
+                edges[feature.delay_us] = max(edges[feature.delay_us], feature.newest)
+        return {
+            name: tuple((edge, newest) for edge, newest in sorted(edges.items()) if edge or newest)
+            for name, edges in reach.items()
+        }
 
     def index(self, name: str) -> int:
         """Position of a column; InvalidDefinition if there is none of that name."""
@@ -254,6 +284,9 @@ def _check_roles(where: str, columns: tuple[Column, ...]) -> None:
 
 _ROW_ENTRIES: Final = {"value": {"column"}, "weekend": set[str](), "night": {"until_hour"}}
 _WINDOW_ENTRIES: Final = {"entity", "days", "delay_days"}
+_LOOK_ENTRIES: Final = {kind: {*_WINDOW_ENTRIES, "newest"} for kind in LOOK_KINDS} | {
+    kind: {"entity", "days", "newest", "times", "usual_days", "usual_delay_days"} for kind in AMOUNT_LOOKS
+}
 
 
 def _features(where: str, entry: Mapping[str, Any], columns: tuple[Column, ...]) -> list[Feature]:
@@ -262,9 +295,9 @@ def _features(where: str, entry: Mapping[str, Any], columns: tuple[Column, ...])
     what = f"{where}: feature {name!r}"
     if not isinstance(name, str) or not name:
         raise InvalidDefinition(f"{what}: 'name' is missing; write a text")
-    if of not in ROW_KINDS + WINDOW_KINDS:
-        raise InvalidDefinition(f"{what}: of is {of!r}; write one of {', '.join(ROW_KINDS + WINDOW_KINDS)}")
-    _only_known(what, entry, {"name", "of", "reason"} | _ROW_ENTRIES.get(of, _WINDOW_ENTRIES))
+    if of not in KINDS:
+        raise InvalidDefinition(f"{what}: of is {of!r}; write one of {', '.join(KINDS)}")
+    _only_known(what, entry, {"name", "of", "reason"} | {**_ROW_ENTRIES, **_LOOK_ENTRIES}.get(of, _WINDOW_ENTRIES))
     reason = entry.get("reason", 0)
     if not _is_whole(reason) or not (reason == 0 or reason in REASONS or OWN_REASONS_FROM <= reason <= INT32_MAX):
         raise InvalidDefinition(
@@ -284,8 +317,7 @@ def _features(where: str, entry: Mapping[str, Any], columns: tuple[Column, ...])
         raise InvalidDefinition(f"{what}: delay_days is {delay!r}; write a number of days from 0 to {LONGEST_DAYS:,}")
     if len(days) > 1 and "{days}" not in name:
         raise InvalidDefinition(f"{what}: it has several windows; write {{days}} in its name")
-    if of == "ratio" and delay:
-        raise InvalidDefinition(f"{what}: a ratio compares with the window that holds the transaction; delay_days is 0")
+    look = _look(what, entry, of) if of in LOOK_KINDS else {}
     return [
         Feature(
             name=name.replace("{days}", f"{length:g}"),
@@ -294,9 +326,39 @@ def _features(where: str, entry: Mapping[str, Any], columns: tuple[Column, ...])
             entity=entry["entity"],
             window_us=round(length * MICROSECONDS_PER_DAY),
             delay_us=round(delay * MICROSECONDS_PER_DAY),
+            newest=look.get("newest", 0),
+            percent=look.get("percent", 0),
+            usual_us=look.get("usual_us", 0),
+            usual_delay_us=look.get("usual_delay_us", 0),
         )
         for length in days
     ]
+
+
+def _look(what: str, entry: Mapping[str, Any], of: str) -> dict[str, int]:
+    """What a feature of LOOK_KINDS says beside its window."""
+    newest: Any = entry.get("newest")
+    if not _is_whole(newest) or not 1 <= newest <= MOST_NEWEST:
+        raise InvalidDefinition(f"{what}: newest is {newest!r}; write how many events it looks at, 1 to {MOST_NEWEST}")
+    if of in FRAUD_LOOKS:
+        return {"newest": newest}
+    usual: Any = entry.get("usual_days")
+    delay, times = entry.get("usual_delay_days", 0), entry.get("times", 2)
+    if not _is_days(usual, 1 / MICROSECONDS_PER_DAY) or not _is_days(delay, 0):
+        raise InvalidDefinition(
+            f"{what}: usual_days and usual_delay_days are {usual!r} and {delay!r}; write the length of the window "
+            f"whose mean is usual, and how long before the transaction it ends, in days up to {LONGEST_DAYS:,}"
+        )
+    if not _is_days(times, 0.01) or times > MOST_TIMES:
+        raise InvalidDefinition(
+            f"{what}: times is {times!r}; write from how many times the usual on, 0.01 to {MOST_TIMES}"
+        )
+    return {
+        "newest": newest,
+        "percent": round(times * 100),
+        "usual_us": round(usual * MICROSECONDS_PER_DAY),
+        "usual_delay_us": round(delay * MICROSECONDS_PER_DAY),
+    }
 
 
 def _row_feature(what: str, entry: Mapping[str, Any], reason: int, columns: tuple[Column, ...]) -> Feature:

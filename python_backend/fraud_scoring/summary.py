@@ -46,7 +46,8 @@ def summarise(
     """(span_offsets, spans) of a History: they say for these rows all that the whole ledgers say.
 
     `segment` int64 [N] and `rows` int64 [N, 2] (time, id) are the batch; entity u's events after its ledger are
-    recent[offsets[u]:offsets[u + 1]]; `reach_us` int64 [E] is how far before a row its windows' edges lie.
+    recent[offsets[u]:offsets[u + 1]]; `reach_us` int64 [E, 2] is how far before a row its windows' edges lie, and how
+    many events before that edge are needed one by one.
     """
     lying, _held = where_they_lie(ledgers)
     return summarise_lying(lying, segment, rows, offsets, recent, reach_us, folding)
@@ -75,7 +76,8 @@ def summarise_lying(
 
     Words behind a ledger's own are for hints: where each edge was found, from where it is looked for the next time.
     """
-    span_offsets, spans = _summarise(lying, segment, rows, offsets, recent, reach_us, folding.exact, folding.slot_us)
+    reach = reach_us.reshape(-1, 2)
+    span_offsets, spans = _summarise(lying, segment, rows, offsets, recent, reach, folding.exact, folding.slot_us)
     return span_offsets, spans
 
 
@@ -102,7 +104,9 @@ def load() -> None:
     one = np.zeros((1, 2), np.int64)
     empty = np.array([1, 0, 0, 0, 0, 0], np.int64).tobytes()
     events = np.empty((0, EVENT_WIDTH), np.int64)
-    summarise([(0, empty)], np.zeros(1, np.int64), one, np.zeros(2, np.int64), events, np.ones(1, np.int64), FOLDING)
+    summarise(
+        [(0, empty)], np.zeros(1, np.int64), one, np.zeros(2, np.int64), events, np.ones((1, 2), np.int64), FOLDING
+    )
 
 
 @jit
@@ -198,7 +202,10 @@ def _marks(
     """Where in a ledger the windows of the rows `mine` may have an edge: indices that rise, each once."""
     n = len(order)
     hot = count[n] - count[0] + len(recent) + len(mine) > exact
-    marks = np.empty(len(mine) * (2 + 2 * len(reach)), np.int64)
+    looked = 0
+    for edge in range(len(reach)):
+        looked += reach[edge, 1] + 1
+    marks = np.empty(len(mine) * (2 + 2 * len(reach) + looked), np.int64)
     size = 0
     low, high = n, 0
     for i in mine:
@@ -212,13 +219,22 @@ def _marks(
             marks[size] = now - 1
             size += 1
         for k in range(len(reach)):
-            edge = time - reach[k]
-            found = _first_after_time_near(order, n, edge, hints[k] if k < len(hints) else n >> 1)
-            if k < len(hints):
-                hints[k] = found
+            edge = time - reach[k, 0]
+            found = now
+            if reach[k, 0]:
+                found = _first_after_time_near(order, n, edge, hints[k] if k < len(hints) else n >> 1)
+                if k < len(hints):
+                    hints[k] = found
             marks[size] = found
             size += 1
-            if hot:
+            if reach[k, 1]:  # of what is looked at one by one, some are recent; the others lie between two marks
+                recently = first_after(recent, 0, len(recent), time, identifier)
+                if reach[k, 0]:
+                    recently = first_after_time(recent, 0, len(recent), edge)
+                for at in range(found - 1, max(found - reach[k, 1] + recently, 0) - 2, -1):
+                    marks[size] = max(at, 0)
+                    size += 1
+            if hot and reach[k, 0]:
                 marks[size] = _first_after_time_near(order, n, slot_end(edge, slot), found)
                 size += 1
         if hot:  # the newest `exact` events of what this row sees begin somewhere here

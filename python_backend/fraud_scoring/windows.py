@@ -44,6 +44,13 @@ class Folding(NamedTuple):
 
 
 FOLDING: Final = Folding()
+LOOK_WIDTH: Final = 5
+"""A look: its delay and length, how many events, the window whose mean is usual (−1: it looks at frauds), percent."""
+LOOK_FOUND: Final = 3
+"""What a look at amounts finds: how many are unusual, the newest one's time (NEVER for none), the largest amount. At
+frauds: how many in a row, from the newest on, are known; the first one's time; the time of the genuine event that ends
+the row (NEVER for none)."""
+NO_LOOKS: Final = np.empty((0, LOOK_WIDTH), np.int64)
 _NO_SPANS: Final = np.empty((0, SPAN_WIDTH), np.int64)
 _NO_OFFSETS: Final = np.empty(0, np.int64)
 
@@ -64,15 +71,23 @@ class History(NamedTuple):
 
 
 class Aggregates(NamedTuple):
-    """Per row and window, int64 [N, K]: events, their amounts in minor units, those known as fraud by then."""
+    """Per row and window, int64 [N, K]: events, their amounts in minor units, those known as fraud by then; and what
+    the looks found, int64 [N, L, LOOK_FOUND]."""
 
     events: Int64
     amount: Int64
     fraud: Int64
+    looks: Int64
 
 
 def aggregate(
-    events: Int64, group: Int64, history: History, delay_us: Int64, length_us: Int64, folding: Folding = FOLDING
+    events: Int64,
+    group: Int64,
+    history: History,
+    delay_us: Int64,
+    length_us: Int64,
+    folding: Folding = FOLDING,
+    looks: Int64 = NO_LOOKS,
 ) -> Aggregates:
     """Aggregates of each row's windows (t − delay − length, t − delay].
 
@@ -85,7 +100,7 @@ def aggregate(
         order = np.lexsort((events[:, ID], events[:, TIME], group, segment))
     past = _past(offsets, stored, span_offsets, spans)
     return Aggregates(
-        *_aggregate(events, order, group, segment, *past, delay_us, length_us, folding.exact, folding.slot_us)
+        *_aggregate(events, order, group, segment, *past, delay_us, length_us, folding.exact, folding.slot_us, looks)
     )
 
 
@@ -242,6 +257,86 @@ def _edge(events: Int64, first: int, last: int, first_exact: int, time: int, slo
 
 
 @jit
+def _step_back(
+    stored: Int64, total: Int64, low: int, at: int, rows: Int64, row_total: Int64, row_low: int, row: int
+) -> Any:
+    """The event before those from `at` and `row` on: (index in stored or −1, index in rows or −1).
+
+    Entries without an event of their own are stepped over; one of several events ends the look.
+    """
+    while at > low and total[at, 0] == total[at - 1, 0]:
+        at -= 1
+    while row > row_low and row_total[row, 0] == row_total[row - 1, 0]:
+        row -= 1
+    if at > low and total[at, 0] - total[at - 1, 0] > 1:
+        return -1, -1
+    if at > low and row > row_low:
+        mine, other = stored[at - 1], rows[row - 1]
+        if mine[0] > other[0] or (mine[0] == other[0] and mine[1] > other[1]):
+            return at - 1, -1
+        return -1, row - 1
+    if at > low:
+        return at - 1, -1
+    return -1, row - 1 if row > row_low else -1
+
+
+@jit
+def _look_at_amounts(past: Any, beside: Any, me: int, newest: int, above: int, found: Int64) -> None:
+    """Fills `found`; an amount is unusual where a hundred times it is beyond `above`."""
+    stored, total, low, at = past
+    rows, row_total, row_low, row = beside
+    found[0], found[1], found[2] = 0, NEVER, 0
+    looked = 0
+    while looked < newest:
+        s, r = _step_back(stored, total, low, at, rows, row_total, row_low, row)
+        if s < 0 and r < 0:
+            return
+        if s >= 0:
+            at, time, identifier, amount = s, stored[s, 0], stored[s, 1], total[s + 1, 1] - total[s, 1]
+        else:
+            row, time, identifier, amount = r, rows[r, 0], rows[r, 1], rows[r, 2]
+        if time == rows[me, 0] and identifier == rows[me, 1]:
+            continue
+        looked += 1
+        found[2] = amount if looked == 1 else max(found[2], amount)
+        if amount * 100 > above:
+            found[0] += 1
+            if found[1] == NEVER:
+                found[1] = time
+
+
+@jit
+def _look_at_frauds(past: Any, beside: Any, me: int, newest: int, found: Int64) -> None:
+    """Fills `found`, from the newest event back to the first that is not known as fraud when the row comes."""
+    stored, total, known, low, at = past
+    rows, row_total, row_known, row_low, row = beside
+    now = rows[me, 0]
+    found[0], found[1], found[2] = 0, NEVER, NEVER
+    looked = 0
+    while looked < newest:
+        s, r = _step_back(stored, total, low, at, rows, row_total, row_low, row)
+        if s < 0 and r < 0:
+            return
+        if s >= 0:
+            at, time, identifier = s, stored[s, 0], stored[s, 1]
+            first = s  # a ledger says of a fraud in an entry of its own, before the event's
+            while first > low and total[first, 0] == total[first - 1, 0]:
+                first -= 1
+            is_fraud = _known_by(known, total[first, 2], total[s + 1, 2], now) > 0
+        else:
+            row, time, identifier = r, rows[r, 0], rows[r, 1]
+            is_fraud = _known_by(row_known, row_total[r, 2], row_total[r + 1, 2], now) > 0
+        if time == now and identifier == rows[me, 1]:
+            continue
+        looked += 1
+        if not is_fraud:
+            found[2] = time
+            return
+        found[0] += 1
+        found[1] = time
+
+
+@jit
 def _sorted_rows(events: Int64, order: Int64, group: Int64, segment: Int64, start: Int64, stored: Int64) -> Any:
     """Rows in order, what each weighs (0 if it was there before), and where its run of entity and group lies."""
     n = len(order)
@@ -282,6 +377,7 @@ def _aggregate(
     length_us: Int64,
     exact: int,
     slot_us: int,
+    looks: Int64,
 ) -> Any:
     n, windows = len(order), len(delay_us)
     rows, weight, run_start, run_stop = _sorted_rows(events, order, group, segment, start, stored)
@@ -289,6 +385,7 @@ def _aggregate(
     count = np.empty((n, windows), np.int64)
     amount = np.empty((n, windows), np.int64)
     fraud = np.empty((n, windows), np.int64)
+    seen = np.empty((n, len(looks), LOOK_FOUND), np.int64)
     for i in range(n):
         row = order[i]
         time, identifier = rows[i, 0], rows[i, 1]
@@ -313,4 +410,29 @@ def _aggregate(
             fraud[row, k] = _known_by(known, total[low, 2], total[high, 2], time) + _known_by(
                 row_known, row_total[row_low, 2], row_total[row_high, 2], time
             )
-    return count, amount, fraud
+        for k in range(len(looks)):
+            delay, length, newest, usual = looks[k, 0], looks[k, 1], looks[k, 2], looks[k, 3]
+            since, until = time - delay - length, time - delay
+            low = max(cut, first_after_time(stored, cut, now, since))  # what is folded is not looked at
+            row_low = max(row_cut, first_after_time(rows, row_cut, row_now, since))
+            high, row_high = now, row_now
+            if delay:
+                high = first_after_time(stored, low, now, until)
+                row_high = first_after_time(rows, row_low, row_now, until)
+            if usual >= 0:
+                events_before = count[row, usual]
+                above = NEVER
+                if events_before > 0 and amount[row, usual] > 0:
+                    above = amount[row, usual] // events_before * looks[k, 4]
+                _look_at_amounts(
+                    (stored, total, low, high), (rows, row_total, row_low, row_high), i, newest, above, seen[row, k]
+                )
+            else:
+                _look_at_frauds(
+                    (stored, total, known, low, high),
+                    (rows, row_total, row_known, row_low, row_high),
+                    i,
+                    newest,
+                    seen[row, k],
+                )
+    return count, amount, fraud, seen

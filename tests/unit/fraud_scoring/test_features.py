@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fraud_scoring.features import FeatureSet, replay
-from fraud_scoring.schema import Feature, Schema
+from fraud_scoring.schema import AMOUNT_LOOKS, LOOK_KINDS, Feature, Schema
 from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.windows import NEVER
 from support.rows import (
@@ -46,6 +46,17 @@ SHOP = Schema.parse(
             {"name": "evening", "of": "night", "until_hour": 11},
             {"name": "count_{days}d", "of": "count", "entity": "device_key", "days": [0.25, 10]},
             {"name": "land", "of": "value", "column": "country"},
+            {"name": "late_ratio", "of": "ratio", "entity": "account_key", "days": [4], "delay_days": 2},
+            {"name": "unusual", "of": "unusual_count", "entity": "account_key", "days": [9], "newest": 5, "times": 1.5}
+            | {"usual_days": 20, "usual_delay_days": 1},
+            {"name": "unusual_ago", "of": "unusual_days", "entity": "account_key", "days": [9], "newest": 5}
+            | {"times": 1.5, "usual_days": 20},
+            {"name": "peak", "of": "peak_ratio", "entity": "device_key", "days": [9], "newest": 3, "usual_days": 4},
+            {"name": "streak", "of": "fraud_streak", "entity": "account_key", "days": [15], "delay_days": 1}
+            | {"newest": 4},
+            {"name": "streak_ago", "of": "fraud_streak_days", "entity": "account_key", "days": [15], "newest": 4},
+            {"name": "genuine_ago", "of": "genuine_days", "entity": "device_key", "days": [5], "delay_days": 0.5}
+            | {"newest": 2},
         ],
     }
 )
@@ -65,6 +76,8 @@ def value_by_hand(schema: Schema, feature: Feature, me: list[int], before: list[
     if feature.of == "value":
         position = column[feature.column]
         return np.float32(me[position] / schema.columns[position].minor_units)
+    if feature.of in LOOK_KINDS:
+        return np.float32(look_by_hand(schema, feature, me, before))
     until, entity = me[time] - feature.delay_us, column[feature.entity]
     inside = [
         (other[amount], known_at <= me[time])
@@ -80,6 +93,35 @@ def value_by_hand(schema: Schema, feature: Feature, me: list[int], before: list[
         "fraud_rate": lambda: frauds / len(inside) if inside else 0,
     }
     return np.float32(by_hand[feature.of]())
+
+
+def look_by_hand(schema: Schema, feature: Feature, me: list[int], before: list[tuple[list[int], int]]) -> float:
+    """One feature that looks at events one by one, the newest first."""
+    time, amount, entity = schema.time_index, schema.amount_index, schema.index(feature.entity)
+
+    def within(delay: int, length: int) -> list[tuple[list[int], int]]:
+        until = me[time] - delay
+        mine = [one for one in before if one[0][entity] == me[entity] and until - length < one[0][time] <= until]
+        return sorted(mine, key=lambda one: (one[0][time], one[0][schema.id_index]), reverse=True)
+
+    others = [
+        one for one in within(feature.delay_us, feature.window_us) if one[0][schema.id_index] != me[schema.id_index]
+    ]
+    looked = others[: feature.newest]
+    ago = [(me[time] - other[time]) / DAY_US for other, _ in looked]
+    longest = (feature.delay_us + feature.window_us) / DAY_US
+    if feature.of in AMOUNT_LOOKS:
+        usual = [other[amount] for other, _ in within(feature.usual_delay_us, feature.usual_us)]
+        if feature.of == "peak_ratio":
+            return max(other[amount] for other, _ in looked) * len(usual) / sum(usual) if usual and looked else 0
+        mean = sum(usual) // len(usual) if usual else 0
+        unusual = [i for i, (other, _) in enumerate(looked) if usual and other[amount] * 100 > mean * feature.percent]
+        return len(unusual) if feature.of == "unusual_count" else ago[unusual[0]] if unusual else longest
+    known = [known_at <= me[time] for _, known_at in looked]
+    streak = known.index(False) if False in known else len(known)
+    if feature.of == "genuine_days":
+        return ago[streak] if streak < len(known) else longest
+    return streak if feature.of == "fraud_streak" else ago[streak - 1] if streak else 0
 
 
 def replay_by_hand(schema: Schema, rows: Int64, fraud_known_at: Int64) -> np.ndarray:

@@ -25,6 +25,18 @@ UNDELAYED = schema_with(
         {"name": "t_count_{days}d", "of": "count", "entity": "terminal_key", "days": [4], "delay_days": 1},
         {"name": "c_sum_{days}d", "of": "sum", "entity": "customer_key", "days": [0.25, 2]},
         {"name": "c_ratio_{days}d", "of": "ratio", "entity": "customer_key", "days": [0.25, 2]},
+        {"name": "t_streak", "of": "fraud_streak", "entity": "terminal_key", "days": [4], "newest": 3},
+        {
+            "name": "t_genuine",
+            "of": "genuine_days",
+            "entity": "terminal_key",
+            "days": [4],
+            "delay_days": 1,
+            "newest": 3,
+        },
+        {"name": "c_unusual", "of": "unusual_days", "entity": "customer_key", "days": [2], "newest": 4, "times": 1.2}
+        | {"usual_days": 3, "usual_delay_days": 1},
+        {"name": "c_peak", "of": "peak_ratio", "entity": "customer_key", "days": [2], "newest": 4, "usual_days": 4},
     ],
 )
 """Fraud counts as soon as it is known, so that a label that comes a moment late is seen."""

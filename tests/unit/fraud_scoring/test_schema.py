@@ -216,7 +216,10 @@ def test_a_schema_without_an_entity_is_refused() -> None:
     [
         ({"name": None}, "feature None: 'name' is missing"),
         ({"name": 3}, "feature 3: 'name' is missing; write a text"),
-        ({"of": "median"}, "of is 'median'; write one of value, weekend, night, count, sum, mean, ratio, fraud_rate"),
+        (
+            {"of": "median"},
+            "of is 'median'; write one of value, weekend, night, count, sum, mean, ratio, fraud_rate, unu",
+        ),
         ({"of": ["count"]}, r"of is \['count'\]; write one of"),
         ({"window": 3}, "unknown entry 'window'; known are days, delay_days, entity, name, of, reason"),
         ({"column": "amount_minor"}, "unknown entry 'column'; known are days"),
@@ -234,9 +237,14 @@ def test_a_schema_without_an_entity_is_refused() -> None:
         ({"delay_days": -1}, "delay_days is -1; write a number of days from 0 to 36,500"),
         ({"delay_days": None}, "delay_days is None; write a number of days"),
         ({"name": "n", "days": [1, 7]}, "feature 'n': it has several windows; write {days} in its name"),
+        ({"of": "fraud_streak"}, "newest is None; write how many events it looks at, 1 to 256"),
+        ({"of": "fraud_streak", "newest": 257}, "newest is 257; write how many events it looks at, 1 to 256"),
+        ({"of": "fraud_streak", "newest": 8, "times": 2}, "unknown entry 'times'; known are days, delay_days, entity"),
+        ({"of": "peak_ratio", "newest": 8}, "usual_days and usual_delay_days are None and 0; write the length"),
+        ({"of": "peak_ratio", "newest": 8, "delay_days": 1}, "unknown entry 'delay_days'; known are days, entity"),
         (
-            {"of": "ratio", "delay_days": 1},
-            "a ratio compares with the window that holds the transaction; delay_days is 0",
+            {"of": "unusual_count", "newest": 8, "usual_days": 30, "times": 0},
+            "times is 0; write from how many times the usual on, 0.01 to 100",
         ),
         ({"reason": -1}, "reason is -1; write 0 for none, a code from 1 to 7, or one of your own from 1000 on"),
         ({"reason": 50}, "reason is 50; write 0 for none, a code from 1 to 7, or one of your own from 1000 on"),

@@ -82,7 +82,7 @@ WINDOWS = st.lists(st.builds(Window, st.integers(0, 5), st.integers(1, 13)), min
 def test_the_kernel_counts_what_counting_by_hand_counts(
     rows: list[Row], windows: list[Window], stored: list[list[Event]]
 ) -> None:
-    found = np.stack(aggregated(rows, windows, stored), axis=2)
+    found = np.stack(aggregated(rows, windows, stored)[:3], axis=2)
     assert found.tolist() == [[list(window) for window in row] for row in by_hand(rows, windows, stored)]
 
 
