@@ -11,10 +11,12 @@ import numpy as np
 
 from fraud_client import DeadlineExceeded, FraudClient, FraudClientError, Policy
 from fraud_scoring.errors import FraudError, ReleaseUnavailable
+from fraud_scoring.reasons import NOT_WORKED_OUT
 from fraud_scoring.releases import GOLDEN_FILE, ensemble_name, release_name
 from fraud_scoring.routes import RoutesWatch
 from fraud_scoring.wire import VERDICT_COLUMNS, Source
 
+_REASON: Final = VERDICT_COLUMNS.index("reason_1")
 _RELEASE: Final = VERDICT_COLUMNS.index("release")
 _SOURCE: Final = VERDICT_COLUMNS.index("source")
 
@@ -67,6 +69,8 @@ class GoldenProbe:
             raise Degraded(f"release {release_name(self.release)} does not answer, and {Source(source).name} does")
         if release != self.release and release in self._others:
             return  # the table was replaced a moment ago
+        if (answer.verdict[:, _REASON] == NOT_WORKED_OUT).any():
+            raise Late(f"{self._url} had no time for the reasons of the golden vectors in {timeout:g} s")
         for name, found in (("features", answer.features), ("score", answer.score), ("verdict", answer.verdict)):
             wanted = self._golden[name]
             if found is None or found.reshape(-1).tobytes() != wanted.reshape(-1).tobytes():

@@ -7,13 +7,19 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from rich.table import Table
 
 from fraudctl.options import home_option, json_option, repository_option
 from fraudctl.report import emit, progress
 
+if TYPE_CHECKING:
+    from fraud_scoring.decision_log.explaining import Explained
+
+_BAR: Final = 12
+"""Characters of the longest bar."""
 log_option = click.option(
     "--log", "folder", type=click.Path(file_okay=False, path_type=Path), help="The log.  [default: <home>/log]"
 )
@@ -78,6 +84,45 @@ def replay(folder: Path | None, home: Path, repository: Path, limit: int | None,
         found = replay_log(_existing(folder or home / "log"), repository, limit, report)
     emit(asdict(found), as_json)
     sys.exit(1 if found.different or found.unknown_release else 0)
+
+
+@log.command()
+@click.argument("transaction_id", type=int)
+@log_option
+@home_option
+@repository_option
+@json_option
+def explain(transaction_id: int, folder: Path | None, home: Path, repository: Path, as_json: bool) -> None:
+    """Why TRANSACTION_ID got its score: what each group of features gave, by the release that decided.
+
+    Any decision of the log, approved ones too. Values are exact Shapley values in log odds (docs/reasons.md); they add
+    up from the base, a usual genuine payment, to this payment's margin.
+    """
+    from fraud_scoring.decision_log.explaining import explain as run
+
+    found = run(_existing(folder or home / "log"), repository, transaction_id)
+    emit(asdict(found), as_json, table=_explained(found))
+
+
+def _explained(found: Explained) -> Table:
+    """A bar for each group, to the right of the base's line where it pushed up, to the left where it pushed down."""
+    table = Table(
+        title=f"{found.transaction_id}: {found.decision}, score {found.score:.4f}, {found.release}",
+        caption="; ".join(found.reasons) or "no reasons: it was approved",
+    )
+    table.add_column("group")
+    table.add_column("log odds", justify="right")
+    table.add_column("")
+    table.add_column("what the model saw")
+    widest = max(abs(one.value) for one in found.groups) or 1.0
+    table.add_row("a usual genuine payment", f"{found.base:+.2f}")
+    for one in found.groups:
+        length = round(abs(one.value) / widest * _BAR)
+        bar = " " * _BAR + "█" * length if one.value > 0 else " " * (_BAR - length) + "░" * length
+        seen = ", ".join(f"{name} {value:g}" for name, value in one.features.items())
+        table.add_row(one.group, f"{one.value:+.2f}", bar, seen)
+    table.add_row("this payment", f"{found.margin:+.2f}")
+    return table
 
 
 @log.command()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from fraud_scoring import wire
 from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 from fraud_scoring.features import Float32, Float64
+from fraud_scoring.reasons import NOT_WORKED_OUT
 from fraud_scoring.shapley import Explanation, Model
 from fraud_scoring.windows import Int64
 
@@ -89,8 +91,9 @@ class DecisionRule:
         """(score FP32 [N, 1], verdict INT32 [N, 6]) for margin FP32 [N, 1] and features FP32 [N, F].
 
         `model` is the release's own; it is called only where rows are reviewed or declined, and only by a rule with an
-        explanation, which needs it. ReleaseUnavailable for a margin that is no number, which must not become an
-        approval, and where the model does not answer.
+        explanation, which needs it. Where it does not answer, the decision stands, and the rows that it leaves
+        unexplained have NOT_WORKED_OUT as their reason. ReleaseUnavailable for a margin that is no number: it must not
+        become an approval.
         """
         if not np.isfinite(margin).all():
             raise ReleaseUnavailable("the release's model gave a margin that is no number; nothing was decided")
@@ -116,7 +119,13 @@ class DecisionRule:
             return self.reasons(features)
         if model is None:
             raise ReleaseUnavailable("the release's reasons need its model, which was not given; nothing was decided")
-        return self.explained_reasons(self.explanation.values(features, margin, model), features)
+        out = np.zeros((len(features), wire.REASON_SLOTS), np.int32)
+        out[:, 0] = NOT_WORKED_OUT
+        with suppress(ReleaseUnavailable):
+            for part in self.explanation.parts(len(features)):
+                values = self.explanation.values(features[part], margin[part], model)
+                out[part] = self.explained_reasons(values, features[part])
+        return out
 
     def explained_reasons(self, values: Int64, features: Float32) -> Int32:
         """The reason codes INT32 [N, 3] of the groups that pushed the margin up, most first; 0 where there is no more.

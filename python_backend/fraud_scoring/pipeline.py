@@ -45,10 +45,14 @@ class Pipeline:
         """Features FP32 [N, F] of `rows` int64 [N, C] with what the store holds of their entities."""
         return self._features.compute(rows, histories)
 
-    def decide(self, features: Float32, margin: Margin | None = None) -> Answers:
-        """Score and verdict of features FP32 [N, F]; `margin`: the model as it is to be asked this time."""
+    def decide(self, features: Float32, margin: Margin | None = None, explain: Margin | None = None) -> Answers:
+        """Score and verdict of features FP32 [N, F].
+
+        `margin`: the model as it is to be asked this time; `explain`: as it is to be asked for the reasons of what is
+        reviewed or declined, which are left out where that raises ReleaseUnavailable.
+        """
         ask = margin or self.margin
-        score, verdict = self.rule.decide(ask(features), features, ask)
+        score, verdict = self.rule.decide(ask(features), features, explain or ask)
         return Answers(score, verdict, features)
 
     def answer(self, rows: Int64, histories: Sequence[History]) -> Answers:

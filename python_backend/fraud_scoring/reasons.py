@@ -9,6 +9,8 @@ from typing import Final
 
 NO_REASON: Final = 0
 OWN_REASONS_FROM: Final = 1000
+NOT_WORKED_OUT: Final = 999
+"""In place of reasons: the decision stands, and the decision log holds what `fraudctl log explain` needs for them."""
 
 REASONS: Final[dict[int, str]] = {
     1: "the amount is high",
@@ -23,4 +25,6 @@ REASONS: Final[dict[int, str]] = {
 
 def reason_text(code: int) -> str:
     """The words for a reason code; `reason 1234` for a code that a schema defined for itself."""
+    if code == NOT_WORKED_OUT:
+        return "the reasons were not worked out in time"
     return REASONS.get(code, f"reason {code}")

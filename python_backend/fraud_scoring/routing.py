@@ -29,6 +29,8 @@ from fraud_scoring.scorecard import Scorecard, by_amount
 from fraud_scoring.stores import Answers, each
 from fraud_scoring.windows import History, Int64
 
+REASONS_SHARE: Final = 0.5
+"""Of the time that a release has, for a batch's reasons, too: what has none by then is answered without."""
 LEAST_LIMIT_S: Final = 0.005
 """A release that has less time than this left is not asked."""
 LONGEST_LIMIT_S: Final = 1.0
@@ -80,8 +82,14 @@ class ServedRelease:
         """Score and verdict of features FP32 [N, F]; ReleaseUnavailable where it is out or does not answer."""
         if self.breaker.is_open:
             raise ReleaseUnavailable(f"release {release_name(self.number)} is out until its golden vectors are right")
+        began = time.monotonic()
+        reasons_until = began + REASONS_SHARE * (until - began)
         try:
-            answers = self.pipeline.decide(features, lambda chosen: self._model(chosen, until))
+            answers = self.pipeline.decide(
+                features,
+                lambda chosen: self._model(chosen, until),
+                lambda mixed: self._model(mixed, reasons_until),
+            )
         except ReleaseUnavailable:
             self.breaker.failed(time.monotonic())
             raise

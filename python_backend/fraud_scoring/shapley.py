@@ -92,12 +92,15 @@ class Explanation:
 
         ReleaseUnavailable where the model does not answer, or answers what is no number.
         """
-        together = max(1, MOST_ROWS // max(1, len(self.background) * (2 ** len(self.groups) - 2)))
         out = np.empty((len(features), len(self.groups)), np.int64)
-        for start in range(0, len(features), together):
-            part = slice(start, start + together)
+        for part in self.parts(len(features)):
             out[part] = self._worth(features[part], _checked(margin[part]), model) @ self._weights.T
         return out
+
+    def parts(self, rows: int) -> list[slice]:
+        """So many rows as parts that one call of the model explains."""
+        together = max(1, MOST_ROWS // max(1, len(self.background) * (2 ** len(self.groups) - 2)))
+        return [slice(start, start + together) for start in range(0, rows, together)]
 
     def _worth(self, features: Float32, margin: Int64, model: Model) -> Int64:
         """v(S) int64 [N, 2^G], summed over the background, with ONE call of the model; bit g of S says that g is in."""

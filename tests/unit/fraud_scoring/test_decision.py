@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from fraud_scoring.decision import LEAST_POINTS, LEAST_SHARE, DecisionRule, ScorecardFeature
 from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 from fraud_scoring.features import Float32
-from fraud_scoring.shapley import Explanation, FeatureGroup
+from fraud_scoring.reasons import NOT_WORKED_OUT, reason_text
+from fraud_scoring.shapley import MOST_ROWS, Explanation, FeatureGroup
 from fraud_scoring.wire import Decision, Source
 from support.rows import SEEDED
 
@@ -317,12 +318,24 @@ class TestExplainedReasons:
         assert together.tolist() == alone
         assert len(np.unique(together[:, 1:4], axis=0)) > 5
 
-    def test_a_model_that_does_not_answer_leaves_nothing_decided(self) -> None:
-        def gone(rows: Float32) -> Float32:
-            raise ReleaseUnavailable("model fraud_model_r0007 did not answer")
+    @pytest.mark.parametrize("calls", [0, 1, 2])
+    def test_where_the_model_does_not_answer_the_decision_stands_and_says_so(self, calls: int) -> None:
+        """A batch that takes three calls, of which the first `calls` are answered in time."""
+        of, answers = explained_rule((1,), (2,)), Sum()
+        a_call = MOST_ROWS // 2
+        margin, features = np.ones((2 * a_call + 7, 1), np.float32), np.ones((2 * a_call + 7, 4), np.float32)
 
-        with pytest.raises(ReleaseUnavailable, match="fraud_model_r0007 did not answer"):
-            explained_rule((1,), (2,)).decide(fp32(1)[:, None], np.ones((1, 4), np.float32), gone)
+        def model(rows: Float32) -> Float32:
+            if answers.calls == calls:
+                raise ReleaseUnavailable("model fraud_model_r0007 did not answer in time")
+            return answers(rows)
+
+        _, late = of.decide(margin, features, model)
+        _, whole = of.decide(margin, features, Sum())
+        assert late[:, [0, 4, 5]].tolist() == whole[:, [0, 4, 5]].tolist()
+        assert late[: calls * a_call].tolist() == whole[: calls * a_call].tolist()
+        assert (late[calls * a_call :, 1:4] == [NOT_WORKED_OUT, 0, 0]).all()
+        assert reason_text(NOT_WORKED_OUT) == "the reasons were not worked out in time"
 
     def test_a_rule_that_needs_the_model_says_so(self) -> None:
         with pytest.raises(ReleaseUnavailable, match="need its model, which was not given"):

@@ -10,6 +10,7 @@ import pytest
 from fraud_client import Call, DeadlineExceeded, FraudClient, ServerFailed, Unavailable
 from fraud_scoring.errors import ReleaseUnavailable
 from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.reasons import NOT_WORKED_OUT
 from fraud_server.probe import GoldenProbe, Late, NotReady, WrongAnswer
 
 
@@ -49,6 +50,16 @@ def test_the_golden_vectors_are_a_dry_run_that_asks_for_the_features(repository:
     (call,) = transport.calls
     assert call.parameters == {"deadline_us": 500_000, "purpose": "dry_run"}
     assert "features" in call.outputs
+
+
+def test_golden_vectors_without_reasons_are_late_and_not_wrong(repository: Path) -> None:
+    def hurried(answer):
+        verdict = answer["verdict"].copy()
+        verdict[verdict[:, 0] > 0, 1:4] = [NOT_WORKED_OUT, 0, 0]
+        return {**answer, "verdict": verdict}
+
+    with pytest.raises(Late, match="had no time for the reasons of the golden vectors in 1 s"):
+        probe(repository, hurried).check()
 
 
 @pytest.mark.parametrize("name", ["features", "score", "verdict"])

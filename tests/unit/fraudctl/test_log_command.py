@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars
@@ -15,6 +16,7 @@ from fraud_scoring import wire
 from fraud_scoring.decision_log import Context, Decisions, LogWriter, Signer, segments
 from fraud_scoring.decision_log.segments import root_path, segment_path
 from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.reasons import NOT_WORKED_OUT, reason_text
 from support.decision_logs import FRONT_DOOR, Traffic
 from support.rows import MONDAY_US, Clock
 from support.server import FRAUDCTL
@@ -108,8 +110,30 @@ class TestReplay:
             "different": 0,
             "scorecard": DECISIONS // 10,
             "unknown_release": 0,
+            "unexplained": 0,
             "first_different": None,
         }
+
+    def test_reasons_that_were_not_worked_out_are_counted_and_all_else_compared(
+        self, fraudctl, served_pipeline: Pipeline, served_repository: Path, tmp_path: Path
+    ) -> None:
+        traffic = Traffic(np.random.default_rng(3), schema=served_pipeline.schema, release=1, fraud=20.0)
+        context = Context(1, served_pipeline.schema.document)
+        drawn = traffic.decisions(100, MONDAY_US)
+        answers = served_pipeline.decide(drawn.features)
+        flagged = answers.verdict[:, 0] > 0
+        assert flagged.any()
+        for wrong in (False, True):
+            home = tmp_path / str(wrong)
+            writer = LogWriter(home / "log" / FRONT_DOOR, context, Signer.open(home / "key"), durable=False)
+            verdict = answers.verdict.copy()
+            verdict[flagged, 1:4] = [NOT_WORKED_OUT, 0, 0]
+            if wrong:
+                verdict[np.argmax(flagged), 0] = 3 - verdict[np.argmax(flagged), 0]
+            writer.append(Decisions(**{**vars(drawn), "score": answers.score.reshape(-1), "verdict": verdict}))
+            writer.close()
+            ran = fraudctl("log", "replay", "--home", home, "--repository", served_repository, "--json")
+            assert (ran.json["unexplained"], ran.json["different"], ran.code) == (flagged.sum(), wrong, wrong)
 
     def test_another_model_under_the_same_name_is_exit_code_1(
         self, fraudctl, home: Path, served_repository: Path, tmp_path: Path
@@ -162,6 +186,66 @@ class TestExport:
 
     def test_without_a_folder_to_write_to_it_is_bad_usage(self, fraudctl, home: Path) -> None:
         assert fraudctl("log", "export", "--home", home).code == 2
+
+
+class TestExplain:
+    @pytest.fixture
+    def flagged(self, fraudctl, home: Path) -> dict[str, Any]:
+        rows = map(json.loads, fraudctl("log", "tail", "--home", home, "-n", DECISIONS, "--json").out.splitlines())
+        return next(row for row in rows if row["decision"] != "approve" and row["source"] == "primary")
+
+    def test_the_groups_add_up_from_the_base_to_the_margin_most_first(
+        self, fraudctl, home: Path, served_repository: Path, served_pipeline: Pipeline, flagged: dict[str, Any]
+    ) -> None:
+        ran = fraudctl(
+            "log", "explain", flagged["transaction_id"], "--home", home, "--repository", served_repository, "--json"
+        )
+        assert ran.code == 0
+        found = ran.json
+        values = [one["value"] for one in found["groups"]]
+        assert values == sorted(values, reverse=True)
+        assert found["base"] + sum(values) == pytest.approx(found["margin"], abs=2**-23)
+        assert found["base"] == served_pipeline.rule.explanation.base
+        assert (found["decision"], found["score"]) == (flagged["decision"], flagged["score"])
+        assert found["reasons"] == [reason_text(flagged[f"reason_{i}"]) for i in (1, 2, 3) if flagged[f"reason_{i}"]]
+        seen = {name: value for one in found["groups"] for name, value in one["features"].items()}
+        assert seen == {name: flagged[name] for name in served_pipeline.schema.feature_names}
+
+    def test_for_people_a_bar_for_each_group(
+        self, fraudctl, home: Path, served_repository: Path, flagged: dict[str, Any]
+    ) -> None:
+        said = fraudctl(
+            "log", "explain", flagged["transaction_id"], "--home", home, "--repository", served_repository
+        ).out
+        assert f"{flagged['transaction_id']}: {flagged['decision']}" in said
+        for group in ("amount", "customer history", "terminal history", "time", "a usual genuine payment"):
+            assert group in said
+        assert "█" in said
+        assert reason_text(flagged["reason_1"]) in said
+
+    def test_what_is_not_in_the_log_is_bad_input(self, fraudctl, home: Path, served_repository: Path) -> None:
+        ran = fraudctl("log", "explain", 2**60, "--home", home, "--repository", served_repository)
+        assert ran.code == 2
+        assert f"transaction {2**60} is not in the log" in ran.complaint
+
+    def test_the_scorecards_answers_cannot_be_explained(self, fraudctl, home: Path, served_repository: Path) -> None:
+        last = json.loads(fraudctl("log", "tail", "--home", home, "-n", 1, "--json").out)
+        ran = fraudctl("log", "explain", last["transaction_id"], "--home", home, "--repository", served_repository)
+        assert ran.code == 2
+        assert "was answered by the scorecard: no model to be explained" in ran.complaint
+
+    def test_a_release_without_a_background_says_so(
+        self, fraudctl, home: Path, served_repository: Path, tmp_path: Path, flagged: dict[str, Any]
+    ) -> None:
+        other = Path(shutil.copytree(served_repository, tmp_path / "other"))
+        path = other / "fraud_decision_r0001" / "1" / "decision.json"
+        path.chmod(0o644)
+        document = json.loads(path.read_text())
+        del document["explanation"]
+        path.write_text(json.dumps({**document, "version": 1}))
+        ran = fraudctl("log", "explain", flagged["transaction_id"], "--home", home, "--repository", other)
+        assert ran.code == 2
+        assert "release r0001 has no background" in ran.complaint
 
 
 class TestTail:
