@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +32,11 @@ EMBEDDED_FOLDER: Final = ".registry"
 """In the model repository, where nobody names a server."""
 _ARTIFACTS: Final = "release"
 _ALREADY: Final = "RESOURCE_ALREADY_EXISTS"
-_QUIET: Final = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+_QUIET: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
 """Of MLflow's own settings, where nobody else has set them: it calls nobody but its server, and gives up soon."""
 
 
@@ -150,9 +153,8 @@ class _Translated:
 
 
 def _client(uri: str) -> MlflowClient:
-    if "mlflow" not in sys.modules:
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     import logging
 
     from mlflow.tracking import MlflowClient
