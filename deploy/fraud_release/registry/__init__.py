@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from fraud_release.registry.book import Book
     from fraud_release.registry.checks import GateResult
     from fraud_release.registry.registry import Registry
 
@@ -19,7 +20,7 @@ REGISTRY_VARIABLE: Final = "FRAUD_REGISTRY"
 DISTINCT_VARIABLE: Final = "FRAUD_REGISTRY_DISTINCT_ACCOUNTS"
 DEFAULT_HOME: Final = Path("var")
 
-__all__ = ["DISTINCT_VARIABLE", "REGISTRY_VARIABLE", "kept", "open_registry", "stage_of"]
+__all__ = ["DISTINCT_VARIABLE", "REGISTRY_VARIABLE", "audited", "kept", "open_registry", "stage_of"]
 
 
 def open_registry(
@@ -40,7 +41,7 @@ def open_registry(
     from fraud_release.registry.catalogue import EMBEDDED_FOLDER, Catalogue
     from fraud_release.registry.checks import SignedChecks
     from fraud_release.registry.home import Home
-    from fraud_release.registry.registry import Registry, Settings, location
+    from fraud_release.registry.registry import Registry, Settings
 
     shared = url or environment.get(REGISTRY_VARIABLE, "")
     folder = repository / EMBEDDED_FOLDER
@@ -48,7 +49,7 @@ def open_registry(
     return Registry(
         repository,
         catalogue,
-        Home(home, shared or location(folder)),
+        Home(home, shared or os.fspath(folder.absolute())),
         SignedChecks(home, release_key, gates),
         Settings(distinct_accounts=environment.get(DISTINCT_VARIABLE, "") == "1"),
         reached=reached,
@@ -57,11 +58,28 @@ def open_registry(
 
 def stage_of(release: int, repository: Path, home: Path = DEFAULT_HOME, url: str | None = None) -> str | None:
     """`dev`, `staging`, `production`, `previous-1`, `previous-2` or `retired`; None for one that is not registered."""
-    return open_registry(repository, home, url).stage_of(release)
+    book = audited(repository, home, url)
+    return None if book.registration(release) is None else book.stage_of(release)
 
 
 def kept(
     repository: Path, home: Path = DEFAULT_HOME, url: str | None = None
 ) -> tuple[int | None, int | None, int | None]:
     """(production, previous-1, previous-2): the releases that stay loaded, None where there is none."""
-    return open_registry(repository, home, url).book().stages.kept
+    return audited(repository, home, url).stages.kept
+
+
+def audited(
+    repository: Path, home: Path = DEFAULT_HOME, url: str | None = None, environment: Mapping[str, str] = os.environ
+) -> Book:
+    """The audit, checked as ever; of an embedded registry without MLflow, in milliseconds."""
+    from fraud_release.registry.audit_stores import SqliteAudit
+    from fraud_release.registry.book import check_seen
+    from fraud_release.registry.catalogue import AUDIT_FILE, EMBEDDED_FOLDER
+    from fraud_release.registry.home import Home
+
+    if url or environment.get(REGISTRY_VARIABLE, ""):
+        return open_registry(repository, home, url, environment=environment).book()
+    folder = repository / EMBEDDED_FOLDER
+    known = Home(home, os.fspath(folder.absolute()))
+    return check_seen(SqliteAudit(folder / AUDIT_FILE).lines(), known.trusted(), known.head())

@@ -108,8 +108,9 @@ def read_book(lines: Iterable[str], trusted: Collection[str] | None) -> tuple[Bo
     return Book(rows), findings
 
 
-def check_book(lines: Iterable[str], trusted: Collection[str] | None) -> Book:
-    """The book of these lines; RegistryDamaged names the first thing that is not as it was written."""
+def check_seen(lines: Iterable[str], trusted: Collection[str] | None, head: Head | None) -> Book:
+    """The book of these lines, which had come as far as `head` before; RegistryDamaged names the first thing that is
+    not as it was written."""
     book, findings = read_book(lines, trusted)
     if findings:
         first = findings[0]
@@ -117,6 +118,8 @@ def check_book(lines: Iterable[str], trusted: Collection[str] | None) -> Book:
             f"the registry's audit is not what was written: row {first.sequence} {first.what}; "
             "see all of it with: fraudctl release audit verify"
         )
+    if cut := check_head(book, head):
+        raise RegistryDamaged(f"the registry's audit was cut or rewritten: row {cut[0].sequence} {cut[0].what}")
     return book
 
 

@@ -30,6 +30,7 @@ NAME: Final = "fraudserve"
 """The registered model; an audit, stages and versions of its own."""
 EMBEDDED_FOLDER: Final = ".registry"
 """In the model repository, where nobody names a server."""
+AUDIT_FILE: Final = "audit.sqlite"
 _ARTIFACTS: Final = "release"
 _ALREADY: Final = "RESOURCE_ALREADY_EXISTS"
 _QUIET: Final = {
@@ -66,7 +67,7 @@ class Catalogue:
             client = _client(f"sqlite:///{folder.absolute() / 'mlflow.sqlite'}")
             experiment = _experiment(client, artifacts)
             _model(client)
-        return cls(client, SqliteAudit(folder / "audit.sqlite"), experiment, artifacts)
+        return cls(client, SqliteAudit(folder / AUDIT_FILE), experiment, artifacts)
 
     @classmethod
     def shared(cls, url: str) -> Catalogue:

@@ -7,7 +7,6 @@ the aliases, and whoever opens the registry next lets them follow.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -17,7 +16,7 @@ from typing import Final
 
 from fraud_release.errors import PromotionRefused, RegistryConflict, RegistryDamaged, RegistryUnavailable
 from fraud_release.registry import stages
-from fraud_release.registry.book import Book, Finding, check_approval, check_book, check_head, read_book
+from fraud_release.registry.book import Book, Finding, check_approval, check_head, check_seen, read_book
 from fraud_release.registry.catalogue import Catalogue, Place
 from fraud_release.registry.checks import Checks, GateResult
 from fraud_release.registry.home import Home
@@ -222,12 +221,7 @@ class Registry:
         return book, findings
 
     def _read(self) -> Book:
-        book = check_book(self.catalogue.audit.lines(), self.home.trusted())
-        if findings := check_head(book, self.home.head()):
-            raise RegistryDamaged(
-                f"the registry's audit was cut or rewritten: row {findings[0].sequence} {findings[0].what}"
-            )
-        return book
+        return check_seen(self.catalogue.audit.lines(), self.home.trusted(), self.home.head())
 
     def registration(self, book: Book, release: int) -> Row:
         """The row with which `release` came in; PromotionRefused where it never did."""
@@ -368,8 +362,3 @@ def _versions(book: Book, at: Stages) -> dict[str, str]:
     """Aliases to MLflow's version numbers."""
     versions = {row.release: row.version for row in book.rows if row.act is Act.REGISTERED}
     return {alias: versions[name] for alias, name in at.as_dict().items()}
-
-
-def location(folder: Path) -> str:
-    """What an embedded registry is called in a host's memory."""
-    return os.fspath(folder.absolute())

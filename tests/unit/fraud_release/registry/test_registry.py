@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fraud_release.errors import PromotionRefused, RegistryConflict, RegistryDamaged, ReleaseRefused
+from fraud_release.registry import stage_of
 from fraud_release.registry.catalogue import Place, documents_of
 from fraud_release.registry.people import Person
 from fraud_release.registry.registry import Registry, Settings
@@ -295,3 +298,19 @@ def test_a_repository_that_was_moved_keeps_its_registry(registry: Registry, repo
         for folder in moved.glob(f"fraud_*r000{release}"):
             shutil.rmtree(folder)
         assert after.fetch(release) is True
+
+
+def test_traffic_asks_for_stages_without_opening_mlflow(registry: Registry, repository: Path, home: Path) -> None:
+    assert stage_of(1, repository, home) is None
+    for release in (1, 2):
+        to_production(registry, release)
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from fraud_release.registry import kept, stage_of\n"
+        "repository, home = map(Path, sys.argv[1:])\n"
+        "print(stage_of(1, repository, home), kept(repository, home), 'mlflow' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", program, str(repository), str(home)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout == "previous-1 (2, 1, None) False\n"
