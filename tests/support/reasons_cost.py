@@ -25,12 +25,14 @@ from fraud_load import scenario
 from fraud_load.workload import plan
 from fraud_release.assembly import write_release
 from fraud_release.golden import golden_file
+from fraud_release.signing import sign_release
+from fraud_release.trust import open_signing_key, public_key_file
 from fraud_scoring import releases
 from fraud_scoring.decision import DecisionRule
 from fraud_scoring.decision_log.export import decisions
 from fraud_scoring.decision_log.segments import frames_of, segments, writers
 from fraud_scoring.features import Float32, replay
-from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.pipeline import Pipeline, in_this_process
 from fraud_scoring.reference import REFERENCE_FILE
 from fraud_scoring.routes import Routes
 from fraud_scoring.schema import default_schema
@@ -56,11 +58,11 @@ def flagging(rule: DecisionRule, score: Float32, share: float) -> DecisionRule:
     return replace(rule, review_at=review, decline_at=decline)
 
 
-def write(folder: Path, trained: Path, number: int, rule: DecisionRule) -> Pipeline:
+def write(folder: Path, trained: Path, number: int, rule: DecisionRule, key: Path) -> Pipeline:
     """A repository whose release r0001 is the trained one under another rule."""
     loaded, repository = Pipeline.load(trained, number), empty_repository(folder)
     graph = (trained / releases.part_name("model", number) / "1" / releases.MODEL_FILE).read_bytes()
-    pipeline = Pipeline(loaded.schema, graph, rule)
+    pipeline = Pipeline(loaded.schema, rule, in_this_process(graph))
     ensemble = trained / releases.ensemble_name(number)
     artifacts = {
         releases.SCHEMA_FILE: loaded.schema.document.encode(),
@@ -70,6 +72,7 @@ def write(folder: Path, trained: Path, number: int, rule: DecisionRule) -> Pipel
         REFERENCE_FILE: (ensemble / REFERENCE_FILE).read_bytes(),
     }
     write_release(repository, 1, loaded.schema, artifacts, {"created_at": "", "evaluation": {}})
+    sign_release(repository, 1, open_signing_key(key))
     Routes(1).write(repository)
     return pipeline
 
@@ -153,9 +156,13 @@ def main() -> None:
         score = pipeline.rule.calibrate(pipeline.margin(features)[:, 0])
         rule = replace(flagging(pipeline.rule, score, options.share), release=1)
         rules = {"explained": rule, "points": replace(rule, explanation=None)}
-        written = {name: write(folder / name, options.repository, number, one) for name, one in rules.items()}
+        key = folder / "release.key"
+        written = {name: write(folder / name, options.repository, number, one, key) for name, one in rules.items()}
         result = in_process(written["explained"], features[score >= np.float32(rule.review_at)])
-        servers = {name: stack.enter_context(Server(folder / name, folder / f"home-{name}")) for name in rules}
+        trusted = ("--release-key", str(public_key_file(key)))
+        servers = {
+            name: stack.enter_context(Server(folder / name, folder / f"home-{name}", *trusted)) for name in rules
+        }
         rounds = list(runs(servers, folder, options))
         for name in rules:
             result[f"{name}_p50_ms"] = statistics.median(one[f"{name}_p50"] for one in rounds)
