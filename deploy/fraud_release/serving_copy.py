@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from fraud_release.assembly import STAGING, sync_folder, write_sealed
@@ -19,6 +20,12 @@ from fraud_scoring.releases import ensemble_name, release_name
 def copy_release(repository: Path, number: int, trust: TrustSettings, target: Path) -> Verified:
     """Verify release `number` of `repository` and write what was verified into `target`, in place of what is there."""
     verified, contents = verified_contents(repository, number, trust)
+    place_release(number, contents, target)
+    return verified
+
+
+def place_release(number: int, contents: Mapping[str, bytes], target: Path) -> None:
+    """Write the files of release `number`, by their paths, into `target`, in place of what is there."""
     ensemble = ensemble_name(number)
     staging = target / f"{STAGING}{release_name(number)}-{os.getpid()}"
     shutil.rmtree(staging, ignore_errors=True)
@@ -36,4 +43,3 @@ def copy_release(repository: Path, number: int, trust: TrustSettings, target: Pa
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     sync_folder(target)
-    return verified

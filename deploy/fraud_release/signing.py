@@ -56,7 +56,9 @@ def sign_release(
     The files must be those of the manifest. The epoch is the time, and above that of every signature in the repository.
     """
     assembly.verify_release(repository, number)
-    digests = {path: hashlib.sha256(_read(repository, path, number)).hexdigest() for path in _files(repository, number)}
+    digests = {
+        path: hashlib.sha256(read_plain(repository, path, number)).hexdigest() for path in _files(repository, number)
+    }
     digests.pop(_signature_path(number), None)
     statement = new_statement(repository, number, digests, private_key, now_us)
     staging = repository / f"{assembly.STAGING}{SIGNATURE_FILE}-{release_name(number)}"
@@ -81,7 +83,7 @@ def new_statement(
     epochs = [0]
     for known in existing(repository):
         with suppress(ArtifactRefused):
-            epochs.append(_read_statement(repository, known, own)[2].epoch)
+            epochs.append(read_statement(repository, known, own)[2].epoch)
     return Statement(number, max(now_us(), 1 + max(epochs)), digests)
 
 
@@ -93,7 +95,7 @@ def verify_release(repository: Path, number: int, trust: TrustSettings) -> Verif
 def verified_contents(repository: Path, number: int, trust: TrustSettings) -> tuple[Verified, dict[str, bytes]]:
     """The same, with the bytes of every file by its path in the repository, the signature's included."""
     verified, contents = _verify(repository, number, trust)
-    _check_record(repository, verified.statement, trust)
+    check_record(repository, verified.statement, trust)
     return verified, contents
 
 
@@ -113,14 +115,19 @@ def admit_release(repository: Path, number: int, trust: TrustSettings) -> Verifi
 
 
 def _verify(repository: Path, number: int, trust: TrustSettings) -> tuple[Verified, dict[str, bytes]]:
-    release = release_name(number)
     if trust.remember:
         assembly.remove_caches(repository, f"fraud_*{release_name(number)}")
-    signature, bundle, statement = _read_statement(repository, number, trust)
+    signature, bundle, statement = read_statement(repository, number, trust)
     _check_names(repository, statement, with_caches=trust.remember)
-    contents = {signature: bundle}
+    contents = {path: read_plain(repository, path, number) for path in statement.digests}
+    contents[signature] = bundle
+    return check_contents(statement, contents), contents
+
+
+def check_contents(statement: Statement, contents: Mapping[str, bytes]) -> Verified:
+    """A release of whose files these are the bytes, by path; ArtifactRefused names the file that was not signed so."""
+    number, release = statement.release, release_name(statement.release)
     for path, wanted in statement.digests.items():
-        contents[path] = _read(repository, path, number)
         if hashlib.sha256(contents[path]).hexdigest() != wanted:
             raise ArtifactRefused(release, path, "was changed after it was made")
     manifest_path = f"{ensemble_name(number)}/{MANIFEST_FILE}"
@@ -133,10 +140,10 @@ def _verify(repository: Path, number: int, trust: TrustSettings) -> tuple[Verifi
         consistent = False
     if not consistent:
         raise ArtifactRefused(release, manifest_path, "does not list the files that were signed", "sign it again")
-    return Verified(statement, manifest), contents
+    return Verified(statement, manifest)
 
 
-def _read_statement(repository: Path, number: int, trust: TrustSettings) -> tuple[str, bytes, Statement]:
+def read_statement(repository: Path, number: int, trust: TrustSettings) -> tuple[str, bytes, Statement]:
     """(path of the signature, its bytes, what it says)."""
     release, path = release_name(number), _signature_path(number)
     if not os.path.lexists(repository / path):
@@ -145,7 +152,7 @@ def _read_statement(repository: Path, number: int, trust: TrustSettings) -> tupl
         raise ArtifactRefused(
             release, path, "is missing: the release is not signed", f"sign it: fraudctl release sign {release}"
         )
-    bundle = _read(repository, path, number, LARGEST_SIGNATURE)
+    bundle = read_plain(repository, path, number, LARGEST_SIGNATURE)
     try:
         return path, bundle, read(bundle, number, trust.keys)
     except NotAStatement as error:
@@ -209,7 +216,7 @@ def _entries(repository: Path, number: int, with_caches: bool) -> Iterator[tuple
         pending += [f"{path}/{name}" for name in sorted(inside, reverse=True)]
 
 
-def _read(repository: Path, path: str, number: int, limit: int | None = None) -> bytes:
+def read_plain(repository: Path, path: str, number: int, limit: int | None = None) -> bytes:
     """The bytes of a plain file, read once; a link, a device, a file that is not there are refused by name."""
     release = release_name(number)
     try:
@@ -230,7 +237,8 @@ def _read(repository: Path, path: str, number: int, limit: int | None = None) ->
         os.close(descriptor)
 
 
-def _check_record(repository: Path, statement: Statement, trust: TrustSettings) -> None:
+def check_record(repository: Path, statement: Statement, trust: TrustSettings) -> None:
+    """ArtifactRefused if `statement` is older than what this host verified; else it is remembered."""
     if trust.record is None:
         return
     if not trust.remember:

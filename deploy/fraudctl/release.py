@@ -19,7 +19,7 @@ from fraudctl.options import (
     signing_key_option,
 )
 from fraudctl.release_gates import gates
-from fraudctl.release_trust import admit, keys, sign, verify
+from fraudctl.release_trust import admit, keys, seal, sign, unseal, verify
 from fraudctl.report import emit, progress
 
 _cost = click.FloatRange(0, 1e9)
@@ -30,7 +30,7 @@ def release() -> None:
     """Train releases, look at them, let them rise. A release is immutable: features, model, decision, one name."""
 
 
-for _command in (admit, build, engines, gates, keys, sign, verify, *registry.COMMANDS):
+for _command in (admit, build, engines, gates, keys, seal, sign, unseal, verify, *registry.COMMANDS):
     release.add_command(_command)
 
 

@@ -36,14 +36,14 @@ _OPTIONS = (
     click.option(
         "--calibration-error",
         type=_share,
-        default=0.35,
+        default=0.2,
         show_default=True,
         help="Expected calibration error, as a share of the fraud rate.",
     ),
     click.option(
         "--fraud-ratio",
         type=click.FloatRange(1),
-        default=1.5,
+        default=1.25,
         show_default=True,
         help="Expected over found frauds, either way.",
     ),

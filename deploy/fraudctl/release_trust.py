@@ -1,4 +1,4 @@
-"""`fraudctl release sign | verify | keys | admit`: who vouches for a release, and whom this host believes."""
+"""`fraudctl release sign | verify | keys | admit | seal | unseal`: who vouches for a release, whom a host believes."""
 
 from __future__ import annotations
 
@@ -98,6 +98,75 @@ def keys(home: Path, release_key: Path | None, as_json: bool) -> None:
     lines = [("trusted", key) for key in trust.public_keys]
     lines += [(release, f"verified here, signed on {moment}") for release, moment in seen.items()]
     emit({"trusted": list(trust.public_keys), "verified": seen}, as_json, table=lines)
+
+
+_sealing_key_option = click.option(
+    "--sealing-key",
+    envvar="FRAUD_SEALING_KEY",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of the key that encrypts, 32 bytes; `seal` makes it if there is none.",
+)
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--into", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where rNNNN.sealed goes."
+)
+@_sealing_key_option
+@repository_option
+@home_option
+@release_key_option
+@json_option
+def seal(
+    name: str, into: Path, sealing_key: Path, repository: Path, home: Path, release_key: Path | None, as_json: bool
+) -> None:
+    """Encrypt release NAME into folder NAME.sealed: for keeping where others can read.
+
+    Each file on its own, AES-256-GCM, bound to its path and to the hash that was signed. The release stays as it is.
+    """
+    from fraud_release.sealing import seal_release, sealed_name
+    from fraud_release.sealing import sealing_key as read_key
+    from fraud_release.trust import TrustSettings
+    from fraud_scoring.releases import release_number
+
+    trust = TrustSettings.read(home, release_key, remember=False)
+    into.mkdir(parents=True, exist_ok=True)
+    number = release_number(name)
+    verified = seal_release(repository, number, trust, read_key(sealing_key, make=True), into)
+    emit({"sealed": name, "folder": into / sealed_name(number), "files": verified.files}, as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder that holds rNNNN.sealed.",
+)
+@_sealing_key_option
+@repository_option
+@home_option
+@release_key_option
+@json_option
+def unseal(
+    name: str, source: Path, sealing_key: Path, repository: Path, home: Path, release_key: Path | None, as_json: bool
+) -> None:
+    """Open sealed release NAME into the repository: once every file is what was signed, and not before.
+
+    Give a repository in memory (a private folder of a tmpfs) if the model must not lie on a disk in the clear.
+    """
+    from fraud_release.sealing import open_sealed
+    from fraud_release.sealing import sealing_key as read_key
+    from fraud_release.trust import TrustSettings
+    from fraud_scoring.releases import release_number
+
+    trust = TrustSettings.read(home, release_key)
+    verified = open_sealed(source, release_number(name), trust, read_key(sealing_key), repository)
+    emit({"opened": name, **_facts(verified.statement)}, as_json)
 
 
 def _facts(statement: Statement) -> dict[str, Any]:

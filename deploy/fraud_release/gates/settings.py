@@ -37,9 +37,9 @@ class Tolerances:
     """Average precision may be this much below the champion's, absolute."""
     cost_margin: float = 0.05
     """Cost by the candidate's cost table may be this share above the champion's."""
-    calibration_error: float = 0.35
+    calibration_error: float = 0.2
     """Expected calibration error over ten bins of equal size, as a share of the fraud rate."""
-    fraud_ratio: float = 1.5
+    fraud_ratio: float = 1.25
     """Frauds that the scores expect over frauds that happened, or the other way round."""
     false_positive_ratio: float = 1.5
     """A segment's false-positive rate over what is expected of it (see `segments`): proven to be higher fails."""

@@ -36,7 +36,9 @@ def repository(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def settings(history: Transactions, tmp_path_factory: pytest.TempPathFactory) -> GateSettings:
     trust = TrustSettings.read(tmp_path_factory.mktemp("home"), remember=False)
-    return GateSettings(trust, history, lambda *_: QUICK, Tolerances(calibration_error=0.5), resamples=120)
+    return GateSettings(
+        trust, history, lambda *_: QUICK, Tolerances(calibration_error=0.5, fraud_ratio=1.5), resamples=120
+    )
 
 
 Ask = Callable[..., dict[str, GateResult]]
