@@ -148,6 +148,7 @@ def _operators(torch: Any) -> dict[str, Callable[..., Any]]:
         return alpha * (left @ right) + beta * c
 
     return {
+        "Abs": torch.abs,
         "Add": lambda a, b: a + b,
         "Cast": lambda a, to: a.to(types[to]),
         "Concat": lambda *parts, axis: torch.cat(parts, axis),
@@ -165,6 +166,7 @@ def _operators(torch: Any) -> dict[str, Callable[..., Any]]:
         "Relu": torch.relu,
         "Reshape": lambda a, shape: a.reshape(tuple(shape.tolist())),
         "Sigmoid": torch.sigmoid,
+        "Sign": torch.sign,
         "Split": lambda a, axis, parts: torch.chunk(a, parts, axis),
         "Sub": lambda a, b: a - b,
         "Tanh": torch.tanh,

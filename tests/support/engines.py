@@ -40,7 +40,8 @@ def blend(trees: onnx.ModelProto, features: int, *, seed: int, bias: float = 0.0
     random = np.random.default_rng(seed)
     outer = random.normal(0, 0.3, (16, 1))
     constants = {
-        "scale": np.full(features, 1e-3, np.float32),
+        "one": np.array(1, np.float32),
+        "scale": np.full(features, 0.1, np.float32),
         "inner": random.normal(0, 0.3, (features, 16)).astype(np.float32),
         "inner_bias": (random.normal(0, 1, 16) + bias).astype(np.float32),
         "outer": (outer - outer.mean()).astype(np.float32),
@@ -50,9 +51,13 @@ def blend(trees: onnx.ModelProto, features: int, *, seed: int, bias: float = 0.0
         *trees.graph.node[:-1],
         renamed_output(trees.graph.node[-1], "by_trees"),
         helper.make_node("Cast", ["by_trees"], ["wide_by_trees"], to=TensorProto.DOUBLE),
-        helper.make_node("Mul", ["features", "scale"], ["scaled"]),
-        helper.make_node("Tanh", ["scaled"], ["bounded"]),
-        helper.make_node("Gemm", ["bounded", "inner", "inner_bias"], ["hidden"]),
+        helper.make_node("Abs", ["features"], ["size"]),
+        helper.make_node("Add", ["size", "one"], ["above_one"]),
+        helper.make_node("Log", ["above_one"], ["log_size"]),
+        helper.make_node("Sign", ["features"], ["sign"]),
+        helper.make_node("Mul", ["sign", "log_size"], ["logarithm"]),
+        helper.make_node("Mul", ["logarithm", "scale"], ["scaled"]),
+        helper.make_node("Gemm", ["scaled", "inner", "inner_bias"], ["hidden"]),
         helper.make_node("Relu", ["hidden"], ["rectified"]),
         helper.make_node("MatMul", ["rectified", "outer"], ["by_network"]),
         helper.make_node("Cast", ["by_network"], ["wide_by_network"], to=TensorProto.DOUBLE),
