@@ -34,13 +34,13 @@ class Folding(NamedTuple):
     """How an entity's past is kept: its newest `exact` events as they are, older ones by slots of `slot_us`.
 
     With more than `seal_at` events, all but the newest `recent` go into a ledger: those that come a little late find
-    their place outside it. (120 events fill the one page of 4 kB that LMDB writes anyway for a value above 2 kB.)
+    their place outside it. Each time the whole ledger is written, and with each row so many events are read.
     """
 
     exact: int = 8_192
     slot_us: int = 3_600_000_000
     recent: int = 24
-    seal_at: int = 120
+    seal_at: int = 216
 
 
 FOLDING: Final = Folding()

@@ -17,8 +17,8 @@ from fraud_scoring.past import join, split
 from fraud_scoring.windows import EVENT_WIDTH, FOLDING, NEVER, Folding, Int64, first_after, first_after_time, jit
 
 MOST_SLOTS: Final = 1 << 16
-"""Entities that an arena has room for before it lets those go that were not used for longest; 4 kB each, once used."""
-MOST_EVENTS: Final = 120
+"""Entities that an arena has room for before it lets those go that were not used for longest; 4 kB each, or 8."""
+MOST_EVENTS: Final = 216
 """Events that a slot may have; an entity with more of them has none."""
 _MOST_HELD_BYTES: Final = 64 << 20
 """Of ledgers that are held in memory; others are read where they lie in the base."""
@@ -184,8 +184,10 @@ class Arena:
             self.drop(key)
 
 
-_SPARE: Final = 8
-"""Events that a slot has room for beyond those it may have: the oldest go from its front, and not each time at once."""
+_FRONT: Final = 32
+"""So many events go from a slot's front before the others move up."""
+_SPARE: Final = _FRONT + 8
+"""Events that a slot has room for beyond those it may have."""
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 _HALF: Final = np.uint64(32)
 
@@ -315,7 +317,7 @@ def _add(
                 return True
     if stop - first >= most or (state[HAS_LEDGER] and first > start):
         return False
-    if stop == len(mine):
+    if first >= _FRONT:
         for e in range(first, stop):
             for c in range(EVENT_WIDTH):
                 mine[e - first, c] = mine[e, c]
