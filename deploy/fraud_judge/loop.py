@@ -68,6 +68,11 @@ class JudgeLoop:
         """What is on trial now."""
         return self._rollout
 
+    @property
+    def ready(self) -> bool:
+        """Whether a rollout could begin: nothing is on trial, and the champion has answered enough to compare with."""
+        return self._rollout is None and self._kept() >= self._settings.baseline_rows
+
     def look(self) -> Judgement | None:
         """Take in what the log brought, and act on it; what was judged, or None where nothing is on trial."""
         routes = Routes.read(self._repository)
