@@ -45,7 +45,7 @@ def judge(evidence: StepEvidence, calibration: CalibrationEvidence) -> Judgement
     if waits:
         return Judgement(Action.HOLD, waits)
     share = evidence.settings.next_share(evidence.share)
-    seen = f"{int(evidence.answers[CANARY]):,} answers of the canary in {evidence.seconds / 60:.1f} minutes, within all"
+    seen = f"{int(evidence.answers[CANARY]):,} answers of the canary in {evidence.seconds:,.0f} s, within all"
     action = Action.PROMOTE if share == WHOLE else Action.STEP_UP
     return Judgement(action, f"{seen} tolerances", share)
 
@@ -59,7 +59,7 @@ def _waits(evidence: StepEvidence, late: Finding) -> str:
         return f"the canary gave {int(evidence.answers[CANARY]):,} of {step.least_answers:,} answers"
     if not evidence.harm_ruled_out():
         ratio = evidence.settings.tolerances.harmful_ratio
-        return f"declines {ratio:g} times as often, or one {ratio:g}th, are not ruled out yet"
+        return f"declines {ratio:g} times as often, or 1/{ratio:g}, are not ruled out yet"
     doubts = evidence.doubts()
     if late.log_wealth >= log(evidence.settings.doubt):
         doubts.append(late.reason)

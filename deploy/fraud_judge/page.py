@@ -14,7 +14,7 @@ STYLE: Final = """
 @media (prefers-color-scheme: dark) { :root { --paper: #14181b; --panel: #1b2024; --ink: #e4e7e9; --muted: #9aa4ac;
   --rule: #2d343a; --bad: #ec7a6f; --good: #6cc08f; } }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1060px; margin: 0 auto; padding: 28px 24px 64px; }
+main { max-width: 1240px; margin: 0 auto; padding: 28px 24px 64px; }
 h1 { font-size: 24px; } h2 { font-size: 18px; margin-top: 32px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; background: var(--panel); width: 100%; }
 th, td { padding: 5px 10px; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
@@ -24,7 +24,18 @@ svg { width: 100%; height: auto; } svg text { fill: var(--muted); font-size: 12p
 svg path { fill: none; stroke-width: 2; } svg .name { font-size: 12px; } p { color: var(--muted); max-width: 90ch; }
 .verdict { color: var(--good); } .verdict.miss { color: var(--bad); }
 """
-COLOURS: Final = ("#2f6f9f", "#c8731a", "#a63a50", "#3f8f6b", "#7a5ba6", "#a08a1c", "#4fb0b8", "#7d5a45", "#98a2ab")
+COLOURS: Final = (
+    "#2f6f9f",
+    "#c8731a",
+    "#a63a50",
+    "#3f8f6b",
+    "#7a5ba6",
+    "#a08a1c",
+    "#4fb0b8",
+    "#7d5a45",
+    "#98a2ab",
+    "#b04ac0",
+)
 TICKS: Final = ((1, "1 s"), (10, "10 s"), (60, "1 min"), (600, "10 min"), (3_600, "1 h"), (21_600, "6 h"))
 WIDTH, HEIGHT, LEFT, BOTTOM = 760, 330, 60, 30
 
@@ -95,7 +106,7 @@ def _curves(series: Sequence[tuple[str, Sequence[float], int]]) -> str:
     def y(share: float) -> float:
         return 10 + (HEIGHT - BOTTOM - 10) * (1.0 - share)
 
-    parts = [f'<svg viewBox="0 0 {WIDTH + 300} {HEIGHT}" role="img">']
+    parts = [f'<svg viewBox="0 0 {WIDTH + 340} {HEIGHT}" role="img">']
     for seconds, name in TICKS:
         parts.append(f'<line class="grid" x1="{x(seconds):.1f}" x2="{x(seconds):.1f}" y1="10" y2="{HEIGHT - BOTTOM}"/>')
         parts.append(f'<text x="{x(seconds):.1f}" y="{HEIGHT - 10}" text-anchor="middle">{name}</text>')
