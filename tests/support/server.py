@@ -134,14 +134,14 @@ class Server:
         assert len(found) == 1, found
         return found[0]
 
-    def stub(self, model: str) -> psutil.Process:
-        """The python process of one model, named without its release."""
+    def stub(self, model: str, release: int = 1) -> psutil.Process:
+        """The python process of one model, named without its release's number."""
         found = []
         for child in self.triton().children(recursive=True):
             if child.status() == psutil.STATUS_ZOMBIE:
                 continue  # Triton does not ask after the stubs that it lost
             folders = [part for argument in child.cmdline()[1:2] for part in Path(argument).parts]
-            if any(part.removesuffix("_r0001") == model for part in folders):
+            if any(part.removesuffix(f"_r{release:04d}") == model for part in folders):
                 found.append(child)
         assert len(found) == 1, (model, found)
         return found[0]
