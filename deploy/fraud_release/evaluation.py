@@ -60,6 +60,15 @@ def card_precision(score: Float32, is_fraud: Labels, customer: Int64, times_us: 
     return float(np.mean(shares))
 
 
+def calibration_error(score: Float32, is_fraud: Labels, bins: int = 20) -> float:
+    """ECE: how far the mean score lies from the share of frauds, over `bins` of equally many rows in order of score."""
+    order = np.argsort(score, kind="stable")
+    parts = zip(
+        np.array_split(score[order].astype(np.float64), bins), np.array_split(is_fraud[order], bins), strict=True
+    )
+    return float(sum(abs(s.sum() - f.sum(dtype=np.int64)) for s, f in parts) / len(score))
+
+
 def not_known_as_compromised(customer: Int64, times_us: Int64, known_at_us: Int64, split: Split) -> Mask:
     """The test rows of customers of whom no fraud was known when the test began (the Handbook's protocol); frauds
     before the training part are forgotten, as the cards were replaced."""

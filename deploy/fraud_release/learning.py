@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,14 +48,22 @@ class Costs:
     review_miss_share: float = 0.1
 
 
-def fit_trees(features: Float32, is_fraud: Labels, *, seed: int, trees: int, progress: Progress) -> lightgbm.Booster:
+def fit_trees(
+    features: Float32,
+    is_fraud: Labels,
+    *,
+    seed: int,
+    trees: int,
+    progress: Progress,
+    parameters: Mapping[str, Any] = PARAMETERS,
+) -> lightgbm.Booster:
     """Gradient-boosted trees; the same data, seed and library give the same trees."""
 
     def report(environment: Any) -> None:
         progress((environment.iteration + 1) / trees, f"training {trees} trees")
 
     dataset = lightgbm.Dataset(features, is_fraud, free_raw_data=True)
-    return lightgbm.train({**PARAMETERS, "seed": seed}, dataset, trees, callbacks=[report])
+    return lightgbm.train({**parameters, "seed": seed}, dataset, trees, callbacks=[report])
 
 
 def fit_calibration(margin: Float32, is_fraud: Labels, knots: int = 257) -> tuple[Float64, Float64]:

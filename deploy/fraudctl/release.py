@@ -10,6 +10,7 @@ import click
 
 from fraudctl import registry
 from fraudctl.engine import build, engines
+from fraudctl.evaluation import evaluate
 from fraudctl.options import (
     home_option,
     json_option,
@@ -30,7 +31,7 @@ def release() -> None:
     """Train releases, look at them, let them rise. A release is immutable: features, model, decision, one name."""
 
 
-for _command in (admit, build, engines, gates, keys, seal, sign, unseal, verify, *registry.COMMANDS):
+for _command in (admit, build, engines, evaluate, gates, keys, seal, sign, unseal, verify, *registry.COMMANDS):
     release.add_command(_command)
 
 

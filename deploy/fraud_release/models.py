@@ -1,0 +1,83 @@
+"""The models that a study compares: boosted trees, a small neural network, and a blend of both.
+
+Each is fitted on features FP32 [N, F] and labels, and gives margins: log odds, before calibration.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+
+from fraud_release.learning import PARAMETERS, Labels, fit_trees
+from fraud_scoring.features import Float32
+
+MODELS: Final = ("trees", "mlp", "blend")
+Margins = Callable[[Float32], Float32]
+
+SMALL_TREES: Final[dict[str, Any]] = {
+    **PARAMETERS,
+    "num_leaves": 8,
+    "min_child_samples": 50,
+    "feature_fraction": 0.5,
+    "num_threads": 1,
+}
+"""For some tens of thousands of rows with some hundred frauds; chosen on the validation folds (docs/model.md)."""
+TREES: Final = 180
+TREES_SHARE: Final = 0.7
+"""Of a blend's margin; the rest is the network's."""
+MOST_ROWS: Final = 300_000
+_HIDDEN: Final = (32, 16)
+_EPOCHS: Final = 12
+
+
+def fit(kind: str, features: Float32, is_fraud: Labels, seed: int) -> Margins:
+    """A model of one of MODELS; the same data, seed and libraries give the same margins."""
+    if kind == "blend":
+        trees, network = (fit(one, features, is_fraud, seed) for one in ("trees", "mlp"))
+        return lambda rows: (TREES_SHARE * trees(rows) + (1 - TREES_SHARE) * network(rows)).astype(np.float32)
+    features, is_fraud = _fewer(features, is_fraud, seed)
+    return _fit_network(features, is_fraud, seed) if kind == "mlp" else _fit_trees(features, is_fraud, seed)
+
+
+def _fewer(features: Float32, is_fraud: Labels, seed: int) -> tuple[Float32, Labels]:
+    """At most MOST_ROWS: all frauds, and genuine payments by chance; calibration puts the odds right again."""
+    if len(features) <= MOST_ROWS:
+        return features, is_fraud
+    chance = np.random.default_rng(seed).random(len(features))
+    frauds = int(is_fraud.sum())
+    kept = (is_fraud == 1) | (chance < (MOST_ROWS - frauds) / (len(features) - frauds))
+    return features[kept], is_fraud[kept]
+
+
+def _fit_trees(features: Float32, is_fraud: Labels, seed: int) -> Margins:
+    booster = fit_trees(
+        features, is_fraud, seed=seed, trees=TREES, progress=lambda share, text: None, parameters=SMALL_TREES
+    )
+    return lambda rows: np.asarray(booster.predict(rows, raw_score=True)).astype(np.float32)
+
+
+def _fit_network(features: Float32, is_fraud: Labels, seed: int) -> Margins:
+    """Two hidden layers over log-scaled, standardised features."""
+    scaled = _log_scaled(features)
+    mean, spread = scaled.mean(axis=0), np.maximum(scaled.std(axis=0), 1e-6)
+    network = MLPClassifier(_HIDDEN, alpha=1e-3, batch_size=512, max_iter=_EPOCHS, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it stops after _EPOCHS on purpose
+        network.fit((scaled - mean) / spread, is_fraud)
+
+    def margins(rows: Float32) -> Float32:
+        chance = network.predict_proba((_log_scaled(rows) - mean) / spread)
+        odds: Float32 = np.subtract(*np.log(np.maximum(chance[:, ::-1], 1e-13)).T).astype(np.float32)
+        return odds
+
+    return margins
+
+
+def _log_scaled(features: Float32) -> Float32:
+    scaled: Float32 = np.sign(features) * np.log1p(np.abs(features))
+    return scaled
