@@ -50,7 +50,7 @@ def card_precision(score: Float32, is_fraud: Labels, customer: Int64, times_us: 
     for today in np.unique(day):
         rows = np.flatnonzero((day == today) & ~np.isin(customer, list(found)))
         cards, index = np.unique(customer[rows], return_inverse=True)
-        highest = np.full(len(cards), -1.0)
+        highest = np.full(len(cards), -np.inf)
         np.maximum.at(highest, index, score[rows])
         fraudulent = np.zeros(len(cards), bool)
         np.logical_or.at(fraudulent, index, is_fraud[rows] == 1)
