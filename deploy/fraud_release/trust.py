@@ -50,14 +50,18 @@ class TrustSettings:
 
         The keys are in `key_file`, or in the file that FRAUD_RELEASE_KEY names, or in the home folder's own.
         """
-        keys = home / KEYS_FOLDER
-        named = environment.get(RELEASE_KEY_VARIABLE, "")
-        path = key_file or (Path(named) if named else keys / PUBLIC_KEY_FILE)
-        return cls(read_public_keys(path), keys / RECORD_FILE, remember)
+        path = key_file or pinned_key_file(home, environment)
+        return cls(read_public_keys(path), home / KEYS_FOLDER / RECORD_FILE, remember)
 
     @property
     def keys(self) -> list[Ed25519PublicKey]:
         return [Ed25519PublicKey.from_public_bytes(bytes.fromhex(text)) for text in self.public_keys]
+
+
+def pinned_key_file(home: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """The file of the pinned keys where nobody names one: FRAUD_RELEASE_KEY's, or the home folder's own."""
+    named = environment.get(RELEASE_KEY_VARIABLE, "")
+    return Path(named) if named else home / KEYS_FOLDER / PUBLIC_KEY_FILE
 
 
 def read_public_keys(path: Path) -> tuple[str, ...]:
@@ -66,8 +70,8 @@ def read_public_keys(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
         raise InvalidDefinition(
-            f"no key is pinned: the file of release keys, {path.name}, cannot be read; name one with --release-key, "
-            "or sign with a key of your own: fraudctl release sign"
+            f"no key is pinned: the file of release keys, {path.name}, cannot be read; name one with --release-key or "
+            "FRAUD_RELEASE_KEY, or sign with a key of your own: fraudctl release sign"
         ) from None
     except UnicodeDecodeError:
         raise InvalidDefinition(f"{path.name} is no file of public keys; write one key a line, 64 hex digits") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def _plan(quick: bool, peers: bool, rounds: int | None, seconds: float | None, p
 def _measure(repository: Path, home: Path, plan: Any, only: str | None) -> dict[str, Any]:
     from fraud_bench.bench import run
     from fraud_bench.rows import RIVAL_ROWS, ROWS
+    from fraud_release.trust import RELEASE_KEY_VARIABLE, pinned_key_file
     from fraudctl.demo import prepare_release
 
     prefixes = tuple(only.split(",")) if only else ("",)
@@ -89,5 +91,7 @@ def _measure(repository: Path, home: Path, plan: Any, only: str | None) -> dict[
     if not rows:
         raise InvalidInput(f"--only {only}: no row begins so; rows are {', '.join(row.key for row in offered)}")
     prepare_release(repository, home)
+    # its servers have homes of their own, and trust whom this one trusts
+    os.environ[RELEASE_KEY_VARIABLE] = str(pinned_key_file(home).absolute())
     with progress("bench") as report:
         return run(repository, home, plan, report, rows)

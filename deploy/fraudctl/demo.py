@@ -44,6 +44,7 @@ def demo(repository: Path, home: Path, transactions: int, callers: int, as_json:
     from fraud_load.rehearsal import rehearse
     from fraud_load.stream import label_rows
     from fraud_release.splits import SplitDays, split_by_time
+    from fraud_release.trust import pinned_key_file
     from fraud_scoring.releases import pinned_schema, release_name
     from fraud_scoring.routes import Routes
     from fraud_scoring.stores import open_store
@@ -64,7 +65,7 @@ def demo(repository: Path, home: Path, transactions: int, callers: int, as_json:
     store.close()
     labels = label_rows(data.slice(0, first + transactions), schema, DEFAULT_LABEL_DAYS)
     labels = labels[labels[:, 2] >= start_us]
-    with _server(repository, folder, store_url) as url, progress("stream") as report:
+    with _server(repository, folder, store_url, pinned_key_file(home)) as url, progress("stream") as report:
         found = asyncio.run(rehearse(url, streamed, schema, labels, callers=callers, progress=report))
     result = _result(found, streamed, schema)
     result |= {
@@ -118,14 +119,14 @@ def _register(name: str, repository: Path, home: Path) -> None:
 
 
 @contextmanager
-def _server(repository: Path, home: Path, store_url: str) -> Iterator[str]:
+def _server(repository: Path, home: Path, store_url: str, release_key: Path) -> Iterator[str]:
     """A supervised server on free ports, ready; drained at the end."""
     from fraud_server.errors import CannotServe
     from fraud_server.ports import free_ports
     from fraud_server.settings import Ports, ServeSettings
     from fraud_server.supervisor import Supervisor
 
-    settings = ServeSettings(repository, home, Ports(*free_ports(3)), store_url)
+    settings = ServeSettings(repository, home, Ports(*free_ports(3)), store_url, release_key=release_key)
     supervisor = Supervisor(settings, lambda line: click.echo(f"serve: {line}", err=True))
     failure: list[BaseException] = []
 
