@@ -44,7 +44,9 @@ def trusting(one: Registry, other: Registry) -> None:
             host.home.trust(key)
 
 
-def test_two_hosts_share_releases_stages_and_the_audit(url: str, served_repository: Path, tmp_path: Path) -> None:
+def test_two_hosts_share_releases_stages_and_the_audit(
+    url: str, served_repository: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     anns = copied(served_repository, tmp_path / "ann")
     another_release(anns)
     another_release(anns)
@@ -73,6 +75,8 @@ def test_two_hosts_share_releases_stages_and_the_audit(url: str, served_reposito
     assert ann.book().stages.kept == (2, 1, None)
     assert ann.catalogue.aliases()["production"] == row.version
     assert ann.verify()[1] == bob.verify()[1] == []
+
+    assert capfd.readouterr().out == "", "MLflow prints nothing beside a command's own report"
 
     # two at once: one of them gets the row
     ann.register(3, ANN, "trained")

@@ -37,8 +37,11 @@ _QUIET: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-"""Of MLflow's own settings, where nobody else has set them: it calls nobody but its server, and gives up soon."""
+"""Of MLflow's own settings, where nobody else has set them: it calls nobody but its server, gives up soon, and
+prints nothing."""
 
 
 @dataclass(frozen=True)
