@@ -7,10 +7,13 @@ A server that is only late is given time: killing what is busy would make it wor
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from fraud_scoring.errors import FraudError
 from fraud_scoring.routes import Routes
@@ -20,6 +23,10 @@ from fraud_server.preflight import check, own_home
 from fraud_server.probe import Degraded, GoldenProbe, Late, NotReady, WrongAnswer
 from fraud_server.process import TritonProcess, end_orphans, served_models
 from fraud_server.settings import ServeSettings
+
+
+KERNELS_TOLD_S: Final = 3.0
+"""From here on somebody may wonder what the start waits for."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,19 @@ class Supervisor:
         check(self._settings)
         with own_home(self._settings):
             end_orphans(self._settings)
+            self._compile_kernels()
             self._keep_serving()
+
+    def _compile_kernels(self) -> None:
+        """Compile once what each process of the server would, all at the same time, when it starts."""
+        began = time.monotonic()
+        command = [sys.executable, "-m", "fraud_scoring.kernels"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise CannotServe(f"the kernels cannot be compiled: {reason}")
+        if (took := time.monotonic() - began) > KERNELS_TOLD_S:
+            self._report(f"kernels compiled in {took:.0f} s, as after each change of the code")
 
     def _keep_serving(self) -> None:
         patience = self._patience

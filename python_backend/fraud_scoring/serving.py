@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fraud_scoring import kernels
 from fraud_scoring.decision_log import open_writer
 from fraud_scoring.errors import FraudError, ReleaseUnavailable
-from fraud_scoring.features import Float32, replay
+from fraud_scoring.features import Float32
 from fraud_scoring.front_door import FrontDoor, Reply, Request
 from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.releases import GOLDEN_FILE, ensemble_name, pinned_schema, release_name
@@ -23,7 +24,6 @@ from fraud_scoring.routing import Golden, Model, Router, ServedRelease
 from fraud_scoring.schema import Schema, united
 from fraud_scoring.settings import Settings
 from fraud_scoring.stores import WindowStore, open_store
-from fraud_scoring.summary import load as load_summary
 from fraud_scoring.windows import History, Int64
 
 _LOG = logging.getLogger(__name__)
@@ -57,8 +57,7 @@ class Serving:
             try_out=self._router.answer_by_production,
             contexts=self._router.context_of,
         )
-        replay(schema, np.ones((2, schema.width), np.int64))  # loads the compiled kernel before the first caller waits
-        load_summary()
+        kernels.load()
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply per request, in their order, by the table that is there now."""

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from fraud_scoring import summary, triton_io, wire
+from fraud_scoring import kernels, triton_io, wire
 from fraud_scoring.errors import FraudError
-from fraud_scoring.features import FeatureSet, replay
+from fraud_scoring.features import FeatureSet
 from fraud_scoring.releases import SCHEMA_FILE
 from fraud_scoring.schema import load_schema
 from fraud_scoring.settings import Settings
@@ -16,8 +16,7 @@ class TritonPythonModel:
         schema = load_schema(triton_io.version_folder(args) / SCHEMA_FILE)
         self.store = open_store(Settings.read().store_url, schema)
         self.features = FeatureSet(schema)
-        replay(schema, np.ones((2, schema.width), np.int64))  # loads the compiled kernel before the first caller waits
-        summary.load()
+        kernels.load()
 
     def execute(self, requests):
         rows, counts = triton_io.joined(requests, wire.TRANSACTION)
