@@ -24,7 +24,6 @@ from fraud_server.probe import Degraded, GoldenProbe, Late, NotReady, WrongAnswe
 from fraud_server.process import TritonProcess, end_orphans, served_models
 from fraud_server.settings import ServeSettings
 
-
 KERNELS_TOLD_S: Final = 3.0
 """From here on somebody may wonder what the start waits for."""
 
