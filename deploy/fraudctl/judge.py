@@ -65,7 +65,7 @@ def run(
     """
     from fraud_judge.journal import Journal
     from fraud_judge.loop import JudgeLoop
-    from fraud_scoring.errors import ReleaseUnavailable
+    from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 
     settings = _settings(least_minutes, budget, decline_band)
     stopped = threading.Event()
@@ -78,11 +78,14 @@ def run(
             journal.write("resumed")
         loop = JudgeLoop(folder or home / "log", repository, journal, settings, _now_us, _report)
         _report("following the log; waiting for a canary" if loop.rollout is None else "going on where it was left")
+        told = ""
         while not stopped.is_set():
             try:
                 loop.look()
-            except ReleaseUnavailable as error:
-                _report(str(error))
+                told = ""
+            except (ReleaseUnavailable, InvalidDefinition) as error:  # a table that is being mended is no end
+                if str(error) != told:
+                    _report(told := str(error))
             ended = [one["action"] for one in journal.records[began:] if one["kind"] == "done"]
             if once and ended and ended[-1] != "step up":
                 raise SystemExit(0 if ended[-1] == "promote" else 1)
@@ -121,9 +124,7 @@ def status(home: Path, as_json: bool) -> None:
             (one["test"], f"{one['log_wealth']:+.1f} of {one['threshold']:.1f} nats: {one['reason']}")
             for one in looks[-1]["findings"]
         ]
-    lines += [
-        (_moment(one["at_us"]), f"{one['kind']} {one.get('action', '')} {one.get('reason', '')}") for one in acts[-8:]
-    ]
+    lines += [(_moment(one["at_us"]), _act_in_words(one)) for one in acts[-8:]]
     emit(result, as_json, table=lines)
 
 
@@ -292,6 +293,12 @@ def ab(
         parts = [*result["arms"].values(), *result["differences"].values()]
         shown.add_row(meaning, *(_interval(part[figure]) for part in parts))
     emit(result, as_json, table=shown)
+
+
+def _act_in_words(act: dict[str, Any]) -> str:
+    share = act.get("share") or 0
+    words = (act["kind"], act.get("action", ""), f"{share / 100:g}%" if share else "", act.get("reason", ""))
+    return " ".join(word for word in words if word)
 
 
 def _settings(least_minutes: float, budget: float, decline_band: float) -> JudgeSettings:
