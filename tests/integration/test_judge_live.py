@@ -24,7 +24,7 @@ from support.rollouts import QUICK
 from support.server import FRAUDCTL, Said, Server
 from support.variants import variant
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
 
 SETTINGS = replace(
     QUICK,
