@@ -27,12 +27,12 @@ _HINTS: Final = 16
 _MISSING: Final = -1
 _CLEAN: Final = -1
 
-_STATE: Final = 9
-START, STOP, HAS_LEDGER, CHANGED, USED, BLOCKED, MARK, LEDGER_AT, LEDGER_WORDS = range(_STATE)
+_STATE: Final = 10
+START, STOP, HAS_LEDGER, CHANGED, SINCE, USED, BLOCKED, MARK, LEDGER_AT, LEDGER_WORDS = range(_STATE)
 """Columns of a slot's state: its events are [START, STOP); whether there is a ledger; the last batch that changed it
-(-1: all is in the base); the last call that used it; whether its entity takes no more rows of this batch; and the call
-that has it in its history, with its place there, as MARK = call · 2³² + place; where its ledger is held (0: nowhere)
-and how long it is."""
+(-1: all is in the base), and the first since it was in the base; the last call that used it; whether its entity takes
+no more rows of this batch; the call that has it in its history, with its place there, as MARK = call · 2³² + place;
+where its ledger is held (0: nowhere) and how long it is."""
 
 
 class Arena:
@@ -74,7 +74,7 @@ class Arena:
         else:
             slot, self._next = self._next, self._next + 1
         self._events[slot, :n] = events.unpack(recent)
-        self._state[slot] = 0, n, has_ledger, _CLEAN, self._call, 0, 0, 0, 0
+        self._state[slot] = 0, n, has_ledger, _CLEAN, 0, self._call, 0, 0, 0, 0
         self._keys[slot] = key
         _enter(self._table, key, slot)
         return True
@@ -152,10 +152,11 @@ class Arena:
         found: list[int] = self._keys[slots].tolist()
         return found
 
-    def changed(self, slots: Int64, drained: int) -> Int64:
-        """Those of `slots`, each once, that the base lacks something of, all batches before `drained` being in it."""
+    def changed(self, slots: Int64, drained: int, to_drain: int) -> Int64:
+        """Those of `slots`, each once, of which the base lacks a batch from `drained` on and before `to_drain`."""
         there = slots[slots != _MISSING]
-        found: Int64 = np.unique(there[self._state[there, CHANGED] >= drained])
+        state = self._state[there]
+        found: Int64 = np.unique(there[(state[:, CHANGED] >= drained) & (state[:, SINCE] < to_drain)])
         return found
 
     def is_in_base(self, slots: Int64) -> None:
@@ -326,6 +327,8 @@ def _add(
         for c in range(EVENT_WIDTH):
             mine[e, c] = mine[e - 1, c]
     mine[at, 0], mine[at, 1], mine[at, 2], mine[at, 3] = time, identifier, amount, NEVER
+    if state[CHANGED] == _CLEAN:
+        state[SINCE] = batch
     state[START], state[STOP], state[CHANGED] = first, stop + 1, batch
     return True
 

@@ -180,7 +180,7 @@ class Entities:
             for arena, slots in oldest.parts:
                 touched.setdefault(arena.prefix, (arena, []))[1].append(slots)
         for prefix, (arena, parts) in touched.items():
-            slots = arena.changed(np.concatenate(parts), before)
+            slots = arena.changed(np.concatenate(parts), before, self.drained)
             places = [prefix + key_of(key) for key in arena.keys(slots)]
             tables.put_many("events", sorted(zip(places, arena.values(slots), strict=True)))
             arena.is_in_base(slots)

@@ -99,10 +99,12 @@ def test_what_a_batch_changed_is_what_the_base_lacks_until_it_is_told() -> None:
         arena.load(key, b"")
     slots = arena.slots(rows, ENTITY)
     arena.append(slots, rows, TIME_ID_AMOUNT, KEEP_US, 3, block=True)
-    assert arena.keys(arena.changed(slots, 3)) == [5, 6]
-    assert arena.keys(arena.changed(slots, 4)) == []
+    assert arena.keys(arena.changed(slots, 0, 4)) == arena.keys(arena.changed(slots, 3, 4)) == [5, 6]
+    assert arena.keys(arena.changed(slots, 0, 3)) == arena.keys(arena.changed(slots, 4, 9)) == []
     arena.is_in_base(slots[:1])
-    assert arena.keys(arena.changed(slots, 3)) == [6]
+    assert arena.keys(arena.changed(slots, 0, 4)) == [6]
+    rows[:, 0] += 9
     again = arena.slots(rows, ENTITY)
     arena.append(again, rows, TIME_ID_AMOUNT, KEEP_US, 9, block=True)
-    assert arena.keys(arena.changed(again, 9)) == []
+    assert arena.keys(arena.changed(again, 0, 4)) == [6]
+    assert arena.keys(arena.changed(again, 4, 10)) == [5, 6]
