@@ -128,6 +128,13 @@ def test_only_the_one_converter_and_the_onnx_backend_know_triton() -> None:
     assert users == {"python_backend/fraud_scoring/triton_io.py", "python_backend/onnxruntime/model.py"}
 
 
+def test_only_the_registry_knows_mlflow() -> None:
+    """It takes seconds to import and a hundred megabytes: nothing that serves may meet it."""
+    users = {str(path.relative_to(ROOT)) for path in SOURCES for name, _ in imports(path) if within(name, ("mlflow",))}
+    registry = "deploy/fraud_release/registry"
+    assert users == {f"{registry}/catalogue.py", f"{registry}/audit_stores.py"}
+
+
 def test_the_model_files_of_the_repository_are_there() -> None:
     """Else the tests above would look at nothing."""
     names = {str(path.relative_to(ROOT)) for path in MODEL_FILES}

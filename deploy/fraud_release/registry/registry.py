@@ -245,9 +245,10 @@ class Registry:
     def _known(self, book: Book, release: int, digest: str) -> Row | None:
         known = book.registration(release)
         if known is not None and known.manifest != digest:
+            newest = release_name(book.releases[-1])
             raise PromotionRefused(
-                f"another release is registered as {release_name(release)}; train again, so that yours gets a number "
-                "of its own"
+                f"another release is registered as {release_name(release)}; fetch the newest (fraudctl release fetch "
+                f"{newest}) and train again: then yours gets a number of its own"
             )
         return known
 
