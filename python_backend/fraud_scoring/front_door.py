@@ -74,7 +74,8 @@ class FrontDoor:
 
     Without a `log` nothing is logged. `last_resort` answers rows while the log or the store cannot be used; without it
     they get LogUnavailable or StoreUnavailable. `try_out` answers dry runs; without it `decide` does. `contexts` says
-    what the log is to know of the features that a release's answers carry; None where it knows.
+    what the log is to know of the features that a release's answers carry; None where it knows. `decided` is told of
+    the rows that were new, and what they got, once that is recorded and logged; it must return at once.
     """
 
     def __init__(
@@ -88,12 +89,15 @@ class FrontDoor:
         last_resort: Callable[[Int64], Answers] | None = None,
         try_out: Decide | None = None,
         contexts: Callable[[int], Context | None] = lambda release: None,
+        decided: Callable[[Int64, Answers | list[Answers]], None] = lambda rows, answers: None,
     ) -> None:
         self._schema = schema
         self.store = store
         self._decide = decide
         self._try_out = try_out or decide
         self._contexts = contexts
+        self._decided = decided
+        self._new: tuple[Int64, Answers | list[Answers]] | None = None
         self._pace = Pace()
         self._now_us = now_us
         self._log = log
@@ -192,6 +196,7 @@ class FrontDoor:
         """Score what is new, record it, answer the rest as it was answered before, and log all of it."""
         rows = _joined(requests)
         del self._marks[1:]
+        self._new = None
         try:
             if self._log is not None:
                 self._log.check()
@@ -200,7 +205,7 @@ class FrontDoor:
             recorded = self.store.recall(rows[unique, self._schema.id_index])
             if not any(recorded) and len(unique) == len(rows):
                 self._mark()
-                answers = self._decide(rows, self._until(requests))
+                answers = self._decide_new(rows, self._until(requests))
                 self._mark()
                 if isinstance(answers, list):
                     return self._settle(requests, rows, answers)
@@ -208,6 +213,7 @@ class FrontDoor:
                 self._mark()
                 if not any(stood):
                     self._write(rows, answers, np.zeros(len(rows), np.bool_), requests)
+                    self._tell_decided()
                     return _split(answers, requests)
                 return self._score(requests)  # another front door was faster: its answers stand
             first = rows[unique]
@@ -218,6 +224,7 @@ class FrontDoor:
             if answered is None:
                 return self._score(requests)
             self._write_each(rows, [answered[i] for i in inverse.tolist()], recorded, inverse, requests)
+            self._tell_decided()
             return _gather(answered, inverse, requests)
         except LogUnavailable as failure:
             return self._unlogged(requests, rows, failure)
@@ -229,7 +236,7 @@ class FrontDoor:
         answered = [None if known is None else known.answer for known in recorded]
         new = np.array([i for i, answer in enumerate(answered) if answer is None], np.int64)
         if len(new):
-            answers = self._decide(first[new], until)
+            answers = self._decide_new(first[new], until)
             self._mark()
             found = answers if isinstance(answers, list) else each(answers)
             if not self._record_each(first[new], found):
@@ -239,6 +246,17 @@ class FrontDoor:
         self._mark()
         return [answer for answer in answered if answer is not None]
 
+    def _decide_new(self, rows: Int64, until: float) -> Answers | list[Answers]:
+        answers = self._decide(rows, until)
+        self._new = (rows, answers)
+        return answers
+
+    def _tell_decided(self) -> None:
+        """What was decided for a batch stands: it is recorded and logged."""
+        if self._new is not None:
+            new, self._new = self._new, None
+            self._decided(*new)
+
     def _settle(self, requests: list[Request], rows: Int64, answered: list[Answers]) -> list[Reply]:
         """Record and log distinct new rows that were answered one by one."""
         if not self._record_each(rows, answered):
@@ -246,6 +264,7 @@ class FrontDoor:
         self._mark()
         everyone = np.arange(len(rows))
         self._write_each(rows, answered, [None] * len(rows), everyone, requests)
+        self._tell_decided()
         return _gather(answered, everyone, requests)
 
     def _record_each(self, rows: Int64, answered: list[Answers]) -> bool:

@@ -136,6 +136,8 @@ class Router:
         self._open_release = open_release
         self._releases: dict[int, ServedRelease] = {}
         self._trials = _Trials()
+        self.seen: BatchFeatures | None = None
+        """What `answer` saw of the rows that it was given last."""
         self.follow(routes)
 
     def follow(self, routes: Routes) -> None:
@@ -168,6 +170,10 @@ class Router:
         """Of the release in production."""
         return self._production.schema
 
+    def pipeline_of(self, release: int) -> Pipeline:
+        """The rules of a release of the table."""
+        return self._releases[release].pipeline
+
     def context_of(self, release: int) -> Context | None:
         """What the log is to know of a release's features; None for a release that is not in the table."""
         return self._contexts.get(release)
@@ -175,10 +181,10 @@ class Router:
     def answer(self, rows: Int64, until: float) -> Answered:
         """Answers to `rows` int64 [N, C] before `until` (time.monotonic), each with who answered it in its verdict."""
         routes = self.routes
+        features = self.seen = BatchFeatures(rows, self._read(rows))
         if not routes.slices:
-            return self._answer_by(routes.production, rows, _Features(rows, self._read(rows)), until)
+            return self._answer_by(routes.production, rows, features, until)
         takers = routes.release_of(bucket_of(routes.salt, np.ascontiguousarray(rows[:, self._customer])))
-        features = _Features(rows, self._read(rows))
         parts = []
         for number in np.unique(takers).tolist():
             mine = np.flatnonzero(takers == number)
@@ -187,7 +193,7 @@ class Router:
 
     def answer_by_production(self, rows: Int64, until: float) -> Answered:
         """The same without regard to customers: what a dry run gets."""
-        return self._answer_by(self.routes.production, rows, _Features(rows, self._read(rows)), until)
+        return self._answer_by(self.routes.production, rows, BatchFeatures(rows, self._read(rows)), until)
 
     def last_resort(self, rows: Int64) -> Answers:
         """Answers that need neither store nor release."""
@@ -201,7 +207,7 @@ class Router:
         """End the thread that tries releases again."""
         self._trials.close()
 
-    def _answer_by(self, number: int, rows: Int64, features: _Features, until: float) -> Answers:
+    def _answer_by(self, number: int, rows: Int64, features: BatchFeatures, until: float) -> Answers:
         """The first answer of the chain for rows that `number` is to answer."""
         routes = self.routes
         other = routes.fallback_of(number)
@@ -238,7 +244,7 @@ class Router:
             return ""
         return self._releases[int(answers.verdict[0, _RELEASE])].schema.document
 
-    def _decide(self, number: int, features: _Features, until: float) -> Answers:
+    def _decide(self, number: int, features: BatchFeatures, until: float) -> Answers:
         release = self._releases[number]
         if until - time.monotonic() < LEAST_LIMIT_S:
             raise ReleaseUnavailable(f"there is no time left to ask release {release_name(number)}")
@@ -250,7 +256,7 @@ class Router:
             raise
 
 
-class _Features:
+class BatchFeatures:
     """The features of a batch, made when a schema first asks for them; `of` some of its rows."""
 
     def __init__(self, rows: Int64, histories: Sequence[History]) -> None:
@@ -259,12 +265,23 @@ class _Features:
         self._made: dict[str, Float32] = {}
         self._mine: Int64 | None = None
 
-    def of(self, mine: Int64) -> _Features:
-        some = _Features(self._rows, self._histories)
+    def of(self, mine: Int64) -> BatchFeatures:
+        some = BatchFeatures(self._rows, self._histories)
         some._made, some._mine = self._made, mine
         return some
 
+    def with_rows(self, rows: Int64) -> BatchFeatures:
+        """The same of a copy of the rows: those of a request are Triton's memory, and gone once it is answered."""
+        own = BatchFeatures(rows, self._histories)
+        own._made = self._made
+        return own
+
+    def has(self, pipeline: Pipeline) -> bool:
+        """Whether `by` has nothing to compute."""
+        return pipeline.schema.document in self._made
+
     def by(self, pipeline: Pipeline) -> Float32:
+        """FP32 [N, F] as the pipeline's schema has them."""
         made = self._made.get(pipeline.schema.document)
         if made is None:
             made = self._made[pipeline.schema.document] = pipeline.features(self._rows, self._histories)

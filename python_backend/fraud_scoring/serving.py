@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fraud_scoring import kernels
-from fraud_scoring.decision_log import open_writer
+from fraud_scoring.decision_log import Context, LogUnavailable, LogWriter, open_writer
+from fraud_scoring.decision_log.contents import SHADOW_WRITERS
 from fraud_scoring.errors import FraudError, ReleaseUnavailable
 from fraud_scoring.features import Float32
 from fraud_scoring.front_door import FrontDoor, Reply, Request
 from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.releases import GOLDEN_FILE, ensemble_name, pinned_schema, release_name
 from fraud_scoring.routes import Routes, RoutesWatch
-from fraud_scoring.routing import Golden, Model, Router, ServedRelease
+from fraud_scoring.routing import Answered, Golden, Model, Router, ServedRelease
 from fraud_scoring.schema import Schema, united
 from fraud_scoring.settings import Settings
+from fraud_scoring.shadow import Challenger, Shadow
 from fraud_scoring.stores import WindowStore, open_store
 from fraud_scoring.windows import History, Int64
 
@@ -32,7 +36,8 @@ _LOG = logging.getLogger(__name__)
 class Serving:
     """Answers by the route table of `repository` as it is at that moment; `open_model` says where a model runs.
 
-    `writer` names this process in the decision log.
+    `writer` names this process in the decision log; what its shadows say is written by `shadow-…` beside it. Without a
+    log nothing shadows.
     """
 
     def __init__(self, settings: Settings, repository: Path, open_model: Callable[[int], Model], writer: str) -> None:
@@ -45,9 +50,10 @@ class Serving:
         self._store, self._kept = self._open_store(routes)
         self._router = Router(routes, self._read, self._open_release)
         schema = self._router.schema
-        context = self._router.context_of(routes.production)
-        assert context is not None, "production is in its own table"
-        self._log = open_writer(settings.log, writer, context)
+        self._log = open_writer(settings.log, writer, self._context())
+        self._shadow_writer = SHADOW_WRITERS + writer.rpartition("-")[2]
+        self._shadow = Shadow(self._open_shadow_log)
+        self._follow_shadows()
         self._front_door = FrontDoor(
             schema,
             self._store,
@@ -56,16 +62,22 @@ class Serving:
             last_resort=self._router.last_resort,
             try_out=self._router.answer_by_production,
             contexts=self._router.context_of,
+            decided=self._decided,
         )
         kernels.load()
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply per request, in their order, by the table that is there now."""
         self._follow()
-        return self._front_door.answer(requests)
+        began = time.monotonic()
+        try:
+            return self._front_door.answer(requests)
+        finally:
+            self._shadow.worked(time.monotonic() - began)
 
     def close(self) -> None:
         """Release what is held."""
+        self._shadow.close()
         self._router.close()
         if self._log is not None:
             self._log.close()
@@ -82,9 +94,37 @@ class Serving:
                 self._store, self._kept = self._open_store(routes)
                 self._front_door.store = self._store
             self._router.follow(routes)
+            self._follow_shadows()
             _LOG.warning("routes: epoch %d is followed", routes.epoch)
         except FraudError as refusal:
             _LOG.error("routes: the table stays at epoch %d: %s", self._router.routes.epoch, refusal)
+
+    def _follow_shadows(self) -> None:
+        if self._settings.log is None:
+            return
+        challengers = [
+            Challenger(self._router.pipeline_of(number), self._open_model(number))
+            for number in self._router.routes.shadow
+        ]
+        self._shadow.follow(challengers, self._context())
+
+    def _decided(self, rows: Int64, answers: Answered) -> None:
+        if self._shadow.is_on and (seen := self._router.seen) is not None:
+            self._shadow.take(rows, answers, seen)
+
+    def _context(self) -> Context:
+        """What decisions mean that no release says otherwise of."""
+        context = self._router.context_of(self._router.routes.production)
+        assert context is not None, "production is in its own table"
+        return context
+
+    def _open_shadow_log(self, context: Context) -> LogWriter:
+        """A log that nobody waits for."""
+        settings = self._settings.log and replace(self._settings.log, durable=False)
+        writer = open_writer(settings, self._shadow_writer, context)
+        if writer is None:
+            raise LogUnavailable("no decision log is asked for")
+        return writer
 
     def _read(self, rows: Int64) -> Sequence[History]:
         return self._store.read(rows)

@@ -113,6 +113,11 @@ class DecisionLog:
         self._signer = Signer(Ed25519PrivateKey.generate())
         self._writers: dict[str, LogWriter] = {}
 
+    @property
+    def public_key(self) -> str:
+        """Of the key that signs."""
+        return self._signer.public_key
+
     def writer(self, name: str = FRONT_DOOR, context: Context | None = None) -> LogWriter:
         """The open writer of that name."""
         if name not in self._writers:

@@ -7,7 +7,7 @@ verify_log     every flipped, removed, reordered, inserted or cut byte, by name
 
 from __future__ import annotations
 
-from fraud_scoring.decision_log.contents import STAGES, Context, Decisions, Gap, Labels
+from fraud_scoring.decision_log.contents import STAGES, Context, Decisions, Gap, Labels, Shadowed
 from fraud_scoring.decision_log.errors import LogDamaged, LogUnavailable
 from fraud_scoring.decision_log.frames import Frame
 from fraud_scoring.decision_log.segments import Position, read, segments, writers
@@ -27,6 +27,7 @@ __all__ = [
     "LogUnavailable",
     "LogWriter",
     "Position",
+    "Shadowed",
     "Signer",
     "Verification",
     "open_writer",

@@ -1,4 +1,4 @@
-"""What a frame of the decision log holds: a context, decisions, labels, or a gap; each as bytes and back.
+"""What a frame of the decision log holds: a context, decisions, labels, a gap, or what a shadow would have decided.
 
 Decisions are kept as columns: everything of one kind lies together, so that a batch costs a few copies to write, and
 many frames of one shape are read as one view over their bytes. Parsing ten thousand one-row frames that way costs what
@@ -30,6 +30,14 @@ _BATCH: Final = struct.Struct(f"<IHHI{len(STAGES)}I")
 """rows, columns, features, requests refused since the frame before, time of each stage."""
 _FAILED: Final = struct.Struct("<I")
 """Requests that failed since the frame before: behind the rows, since frames of older logs end there."""
+CHAMPION_COLUMNS: Final = ("release", "source", "decision")
+"""What `Shadowed.champion` says of an answer."""
+DROPPED: Final = ("full", "late", "failed")
+"""Why a shadow did not score a row: too many waited; it waited too long, as while the machine was busy; no answer."""
+SHADOW_WRITERS: Final = "shadow-"
+"""What the names of the writers begin with that write `Shadowed` frames, and nothing else."""
+_SHADOW: Final = struct.Struct(f"<IHI{len(DROPPED)}I")
+"""rows, columns, the shadow's release, rows dropped since the frame before."""
 _COLUMNS: Final = ("transaction", "features", "score", "verdict", "repeat", "deadline_left_us")
 """What `Decisions` has a row of for each answer."""
 
@@ -41,6 +49,7 @@ class Kind(IntEnum):
     DECISIONS = 2
     LABELS = 3
     GAP = 4
+    SHADOW = 5
 
 
 @dataclass(frozen=True)
@@ -248,10 +257,68 @@ class Gap:
         return cls(**json.loads(payload))
 
 
-Content = Context | Decisions | Labels | Gap
+@dataclass(frozen=True)
+class Shadowed:
+    """What `release` would have answered to transactions that another one answered, one row per transaction.
+
+    `transaction` int64 [N, C]; `champion` int32 [N, 3] (CHAMPION_COLUMNS) and `champion_score` float32 [N]: what was
+    answered; `score` float32 [N] and `decision` int32 [N]: what the shadow says; `dropped` int64 [3]: rows since the
+    frame before that it did not score, by DROPPED.
+    """
+
+    release: int
+    transaction: Int64
+    champion: Int32
+    champion_score: Float32
+    score: Float32
+    decision: Int32
+    dropped: Int64
+
+    kind = Kind.SHADOW
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def payload(self) -> bytes:
+        dropped = np.clip(self.dropped, 0, 2**32 - 1).tolist()
+        return b"".join(
+            (
+                _SHADOW.pack(len(self), self.transaction.shape[1], self.release, *dropped),
+                np.ascontiguousarray(self.transaction, np.int64).tobytes(),
+                np.ascontiguousarray(self.champion, np.int32).tobytes(),
+                np.ascontiguousarray(self.champion_score, np.float32).tobytes(),
+                np.ascontiguousarray(self.score, np.float32).tobytes(),
+                np.ascontiguousarray(self.decision, np.int32).tobytes(),
+            )
+        )
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Shadowed:
+        rows, columns, release, *dropped = _SHADOW.unpack_from(payload)
+        parts = (("<i8", columns), ("<i4", len(CHAMPION_COLUMNS)), ("<f4", 1), ("<f4", 1), ("<i4", 1))
+        ends = np.cumsum([_SHADOW.size] + [rows * width * int(code[-1]) for code, width in parts]).tolist()
+        if len(payload) != ends[-1]:
+            raise LogDamaged(f"a shadow's frame of {rows} rows is {len(payload)} bytes long")
+        transaction, champion, champion_score, score, decision = (
+            np.frombuffer(payload, code, rows * width, start).reshape(rows, width)
+            for (code, width), start in zip(parts, ends, strict=False)
+        )
+        return cls(
+            release=release,
+            transaction=transaction,
+            champion=champion,
+            champion_score=champion_score[:, 0],
+            score=score[:, 0],
+            decision=decision[:, 0],
+            dropped=np.array(dropped, np.int64),
+        )
+
+
+Content = Context | Decisions | Labels | Gap | Shadowed
 PARSERS: Final[dict[int, Any]] = {
     Kind.CONTEXT: Context.parse,
     Kind.DECISIONS: Decisions.parse,
     Kind.LABELS: Labels.parse,
     Kind.GAP: Gap.parse,
+    Kind.SHADOW: Shadowed.parse,
 }

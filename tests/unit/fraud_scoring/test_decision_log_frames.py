@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
-from fraud_scoring.decision_log import Context, Decisions, Frame, Gap, Labels, LogDamaged
+from fraud_scoring.decision_log import Context, Decisions, Frame, Gap, Labels, LogDamaged, Shadowed
 from fraud_scoring.decision_log.contents import Content, Kind, Shape
 from fraud_scoring.decision_log.frames import HEADER, MAGIC, MAX_PAYLOAD, NO_HASH, decode, encode
 from support.decision_logs import Traffic
@@ -42,8 +42,24 @@ def decisions(draw: st.DrawFn, shape: tuple[int, int, int] | None = None) -> Dec
     )
 
 
+@st.composite
+def shadowed(draw: st.DrawFn) -> Shadowed:
+    n, columns, _ = draw(shapes)
+    any_float = st.floats(width=32, allow_nan=True, allow_infinity=True)
+    return Shadowed(
+        release=draw(st.integers(0, 99_999)),
+        transaction=draw(stn.arrays(np.int64, (n, columns))),
+        champion=draw(stn.arrays(np.int32, (n, 3))),
+        champion_score=draw(stn.arrays(np.float32, (n,), elements=any_float)),
+        score=draw(stn.arrays(np.float32, (n,), elements=any_float)),
+        decision=draw(stn.arrays(np.int32, (n,))),
+        dropped=draw(stn.arrays(np.int64, (3,), elements=st.integers(0, 2**32 - 1))),
+    )
+
+
 contents = st.one_of(
     decisions(),
+    shadowed(),
     st.builds(Context, st.integers(0, 9999), st.text()),
     st.builds(Labels, stn.arrays(np.int64, st.tuples(st.integers(0, 9), st.just(3)))),
     st.builds(Gap, st.integers(0, 2**62), st.integers(0, 2**40), st.text()),
@@ -52,7 +68,10 @@ contents = st.one_of(
 
 def one_of_each() -> list[Content]:
     made = Traffic(np.random.default_rng(1)).decisions(3, MONDAY_US)
-    return [Context(7, '{"columns": []}'), made, Labels(np.arange(6).reshape(2, 3)), Gap(MONDAY_US, 12, "no space")]
+    champion = np.ascontiguousarray(made.verdict[:, [4, 5, 0]])
+    shadow = Shadowed(8, made.transaction, champion, made.score, made.score, champion[:, 2], np.array([0, 4, 1]))
+    labels, gap = Labels(np.arange(6).reshape(2, 3)), Gap(MONDAY_US, 12, "no space")
+    return [Context(7, '{"columns": []}'), made, labels, gap, shadow]
 
 
 def same(one: Content, other: Content) -> bool:
@@ -179,7 +198,7 @@ def test_no_damage_makes_the_reader_stumble(data: st.DataObject) -> None:
     except LogDamaged:
         return
     if found is not None:
-        found.content()  # its checksum is right: it is one of the four
+        found.content()  # its checksum is right: it is one of them
 
 
 @given(st.binary(max_size=200))
@@ -190,7 +209,7 @@ def test_bytes_of_any_origin_are_a_frame_or_damaged_or_not_all_there(data: bytes
 
 
 @given(
-    st.sampled_from([*Kind, 0, 5, 255]),
+    st.sampled_from([*Kind, 0, 6, 255]),
     st.one_of(st.binary(max_size=300), st.text(alphabet='[]{}":,0a ').map(str.encode)),
 )
 @SEEDED
@@ -213,6 +232,8 @@ def test_a_payload_of_another_number_of_rows_is_damaged() -> None:
         Frame(3, 0, NO_HASH, NO_HASH, 0, Kind.DECISIONS, bytes(payload)).content()
     with pytest.raises(LogDamaged, match="a frame of labels is 23 bytes long"):
         Frame(3, 0, NO_HASH, NO_HASH, 0, Kind.LABELS, bytes(23)).content()
+    with pytest.raises(LogDamaged, match="a shadow's frame of 3 rows is"):
+        Frame(3, 0, NO_HASH, NO_HASH, 0, Kind.SHADOW, one_of_each()[-1].payload() + b"x").content()
 
 
 def test_a_context_of_the_wrong_kind_of_json_is_damaged() -> None:

@@ -22,7 +22,7 @@ from fraud_scoring.decision_log import (
 )
 from fraud_scoring.errors import InvalidInput, ReleaseUnavailable
 from fraud_scoring.front_door import FrontDoor, Reply, Request
-from fraud_scoring.stores import Answers, Recorded
+from fraud_scoring.stores import Answers, Recorded, each
 from fraud_scoring.stores.memory import MemoryStore
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64, matrix, row
 from support.stores import answers_for, same_bits
@@ -82,17 +82,31 @@ class House:
         self.store = Store(DEFAULT_SCHEMA, now_us=Clock())
         self.store.steps = self.steps
         self.features = 3
+        self.one_by_one = False
         self.failure: Exception | None = None
         self.clock = Clock()
+        self.decided: list[list[int]] = []
         self.door = FrontDoor(
-            DEFAULT_SCHEMA, self.store, self._release, now_us=self.clock, log=self.log, last_resort=scorecard
+            DEFAULT_SCHEMA,
+            self.store,
+            self._release,
+            now_us=self.clock,
+            log=self.log,
+            last_resort=scorecard,
+            decided=self._tell,
         )
 
-    def _release(self, rows: Int64, until: float) -> Answers:
+    def _release(self, rows: Int64, until: float) -> Answers | list[Answers]:
         self.steps.append("score")
         if self.failure is not None:
             raise self.failure
-        return answers_for(rows, features=self.features)
+        answers = answers_for(rows, features=self.features)
+        return each(answers) if self.one_by_one else answers
+
+    def _tell(self, rows: Int64, answers: Answers | list[Answers]) -> None:
+        self.steps.append("tell")
+        assert len(answers if isinstance(answers, list) else answers.verdict) == len(rows)
+        self.decided.append(rows[:, 0].tolist())
 
     def answer(self, *requests: Request) -> list[Reply]:
         return self.door.answer(requests)
@@ -129,9 +143,32 @@ def source(reply: Reply) -> list[int]:
     return found
 
 
-def test_the_order_is_score_record_log_answer(house: House) -> None:
+def test_the_order_is_score_record_log_tell_answer(house: House) -> None:
     house.answer(ask(row(1)), ask(row(2), row(3)))
-    assert house.steps == ["score", "record", "log"]
+    assert house.steps == ["score", "record", "log", "tell"]
+
+
+class TestWhoIsToldWhatWasDecided:
+    def test_hears_of_new_rows_once_and_of_no_others(self, house: House) -> None:
+        house.answer(ask(row(1)), ask(row(2), row(3)), ask(row(8), parameters=DRY_RUN), ask(row(9, amount=0)))
+        house.answer(ask(row(1)))
+        house.answer(ask(row(4), row(2)), ask(row(4)), ask(row(5)), ask(row(3, amount=5)))
+        assert house.decided == [[1, 2, 3], [4, 5]]
+
+    def test_hears_of_rows_that_were_answered_one_by_one(self, house: House) -> None:
+        house.one_by_one = True
+        house.answer(ask(row(1)), ask(row(2), row(3)))
+        assert house.decided == [[1, 2, 3]]
+
+    @pytest.mark.parametrize("fails", ["check", "append"])
+    def test_hears_of_nothing_that_is_not_logged(self, house: House, fails: str) -> None:
+        house.answer(ask(row(1)))
+        house.log.fails = fails
+        house.answer(ask(row(1)), ask(row(2)))
+        house.answer(ask(row(3)))
+        house.log.fails = ""
+        house.answer(ask(row(1)))
+        assert house.decided == [[1]]
 
 
 def test_a_dynamic_batch_is_one_frame_that_holds_what_was_answered(house: House) -> None:
@@ -219,7 +256,7 @@ class TestRepeats:
         (again,) = house.answer(ask(row(1)))
         assert house.logged() == [(1, False), (1, True)]
         assert house.log.frames[1].score.tobytes() == answered(first).score.tobytes() == answered(again).score.tobytes()
-        assert house.steps == ["score", "record", "log", "log"]
+        assert house.steps == ["score", "record", "log", "tell", "log"]
 
     def test_beside_new_rows_each_is_marked_for_itself(self, house: House) -> None:
         house.answer(ask(row(1)))
