@@ -219,7 +219,12 @@ def load_schema(path: Path) -> Schema:
 
 def default_schema() -> Schema:
     """The schema that comes with the package: five columns, the Handbook's features and amount ratios."""
-    text = resources.files("fraud_scoring").joinpath("default.yaml").read_text(encoding="utf-8")
+    return packaged_schema("default")
+
+
+def packaged_schema(name: str) -> Schema:
+    """A schema that comes with the package: `default`, or `rich` with features that find more and cost more."""
+    text = resources.files("fraud_scoring").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     return Schema.parse(yaml.safe_load(text))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fraud_scoring.features import FeatureSet, replay
+from fraud_scoring.schema import packaged_schema
 from fraud_scoring.stores import WindowStore
 from fraud_scoring.stores.records import RETENTION_DAYS
 from fraud_scoring.windows import FOLDING, NEVER
@@ -17,6 +18,7 @@ from support.rows import DAY_US, DEFAULT_SCHEMA, HOUR_US, MONDAY_US, Int64, labe
 from support.stores import STORE_KINDS, StoreKind, StorePlace
 
 FEATURES = FeatureSet(DEFAULT_SCHEMA)
+RICH_SCHEMA = packaged_schema("rich")
 SECOND_US = 1_000_000
 
 
@@ -94,6 +96,29 @@ def test_late_events_repeats_and_labels_reach_what_is_long_past(place: StorePlac
         store.label(label(one, is_fraud=False, known_at_us=now))
     for delays in ([1], [DAY_US - 1], [DAY_US], [3 * DAY_US, 9 * DAY_US]):
         assert seen_by(store, after(past, *delays)) == replayed(past, after(past, *delays), known_at)
+
+
+@pytest.mark.parametrize("step_us", [3 * HOUR_US, 31 * DAY_US // (2 * FOLDING.exact)], ids=["busy", "hot"])
+def test_what_is_looked_at_one_by_one_is_in_recent_events_and_in_ledgers(place: StorePlace, step_us: int) -> None:
+    """The rich schema: amounts that jump, frauds that follow on each other, and rows that look in all places."""
+    store, n = place.open(RICH_SCHEMA), min(50 * DAY_US // step_us, 2 * FOLDING.exact)
+    past = busy_history(n, step_us)
+    past[::11, 4] *= 5
+    store.record(past)
+    known_at = np.full(n, NEVER)
+    for one in [i for i in range(0, n, max(1, n // 300)) if i % 9 < 6][-60:]:
+        known_at[one] = past[one, 1] + DAY_US
+        store.label(label(one, known_at_us=int(known_at[one])))
+    features = FeatureSet(RICH_SCHEMA)
+    late = [[-DAY_US - 1]] if step_us == 3 * HOUR_US else []  # what a hot entity has folded stays folded
+    for delays in ([1], [DAY_US], [7 * DAY_US, 9 * DAY_US], *late):
+        rows = after(past, *delays)
+        every = np.concatenate([past, rows])
+        expected = replay(RICH_SCHEMA, every, np.append(known_at, np.full(len(rows), NEVER)))[n:]
+        assert features.compute(rows, store.read(rows)).tobytes() == expected.tobytes()
+    again = past[-3:-2]  # one that was recorded before it is scored looks at others, and not at itself
+    expected = replay(RICH_SCHEMA, past, known_at)[-3:-2]
+    assert features.compute(again, store.read(again)).tobytes() == expected.tobytes()
 
 
 def test_a_row_that_was_recorded_before_it_is_scored_counts_once(place: StorePlace) -> None:

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.features import FeatureSet, replay
-from fraud_scoring.schema import AMOUNT_LIMIT, EARLIEST_TIME_US, INT64_MAX, INT64_MIN, Schema, load_schema
+from fraud_scoring.schema import (
+    AMOUNT_LIMIT,
+    EARLIEST_TIME_US,
+    INT64_MAX,
+    INT64_MIN,
+    MICROSECONDS_PER_DAY,
+    Schema,
+    default_schema,
+    load_schema,
+    packaged_schema,
+)
+from fraud_scoring.stores.records import RETENTION_DAYS
 from fraud_scoring.validation import RowRules
 from support.rows import DAY_US, DEFAULT_SCHEMA, SEEDED, default_document, schema_with
 
@@ -344,3 +355,10 @@ def test_whatever_stands_in_a_document_it_is_refused_by_name_or_it_works(changes
 def test_a_key_takes_all_64_bits(key: int) -> None:
     customer = DEFAULT_SCHEMA.columns[2]
     assert customer.minimum <= key <= customer.maximum
+
+
+def test_the_rich_schema_has_all_that_the_default_has_and_keeps_less_than_records_are_kept() -> None:
+    rich, default = packaged_schema("rich"), default_schema()
+    assert rich.columns == default.columns
+    assert rich.features[: len(default.features)] == default.features
+    assert max(rich.keep_us.values()) < RETENTION_DAYS * MICROSECONDS_PER_DAY
