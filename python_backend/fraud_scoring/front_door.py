@@ -439,28 +439,23 @@ def _split(answers: Answers, requests: list[Request]) -> list[Reply]:
 
 
 def _gather(answered: list[Answers], inverse: Int64, requests: list[Request]) -> list[Reply]:
-    """Replies made of single rows that were answered at different times, by different releases perhaps."""
+    """Replies made of single rows that were answered at different times, by different releases perhaps.
+
+    Features of fewer columns than others of the request end in NaN: the verdict's release says whose they are.
+    """
     replies: list[Reply] = []
     start = 0
     for request in requests:
         mine = [answered[i] for i in inverse[start : start + len(request.rows)].tolist()]
         start += len(request.rows)
-        widths = {answer.features.shape[1] for answer in mine}
-        if len(widths) > 1 and request.wants_features:
-            replies.append(
-                InvalidInput(
-                    f"{wire.FEATURES}: these transactions were answered by releases with different features; "
-                    "ask for them in separate requests"
-                )
-            )
-            continue
+        features = np.full((len(mine), max(answer.features.shape[1] for answer in mine)), np.nan, np.float32)
+        for row, answer in zip(features, mine, strict=True):
+            row[: answer.features.shape[1]] = answer.features[0]
         replies.append(
             Answers(
                 score=np.concatenate([answer.score for answer in mine])[:, None],
                 verdict=np.concatenate([answer.verdict for answer in mine]),
-                features=np.concatenate([a.features for a in mine])
-                if len(widths) == 1
-                else np.empty((len(mine), 0), np.float32),
+                features=features,
             )
         )
     return replies

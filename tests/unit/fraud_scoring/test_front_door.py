@@ -422,18 +422,17 @@ def test_history_with_other_values_is_refused(front_door: FrontDoor, store: Memo
     refused(front_door.answer([ask(row(1, amount=9))])[0], "transaction_id 1 was used before")
 
 
-def test_answers_of_releases_with_different_features_are_joined_where_features_are_not_asked_for(
+def test_answers_of_releases_with_different_features_are_joined_and_the_narrower_end_in_nan(
     front_door: FrontDoor, release: FakeRelease
 ) -> None:
     front_door.answer([ask(row(1))])
     release.number, release.features = 8, 5
-    mixed = [row(1), row(2)]
-    replies = front_door.answer([ask(*mixed), ask(row(1), wants_features=True), ask(row(2), wants_features=True)])
-    joined = answered(replies[0])
-    assert joined.verdict[:, 4].tolist() == [7, 8]
-    assert joined.features.shape == (2, 0)
-    assert [answered(reply).features.shape for reply in replies[1:]] == [(1, 3), (1, 5)]
-    refused(
-        front_door.answer([ask(*mixed, wants_features=True)])[0],
-        "these transactions were answered by releases with different features; ask for them in separate requests",
+    replies = front_door.answer(
+        [ask(row(1), row(2), wants_features=True), ask(row(1), wants_features=True), ask(row(2), wants_features=True)]
     )
+    joined, first, second = map(answered, replies)
+    assert joined.verdict[:, 4].tolist() == [7, 8]
+    assert (first.features.shape, second.features.shape) == ((1, 3), (1, 5))
+    assert joined.features[0, :3].tobytes() == first.features.tobytes()
+    assert np.isnan(joined.features[0, 3:]).all()
+    assert joined.features[1].tobytes() == second.features.tobytes()
