@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fraudctl.options import json_option, repository_option
+from fraudctl.options import home_option, json_option, repository_option
+from fraudctl.registry import registry_option
 from fraudctl.report import emit
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def _changes(make: Change) -> Callable[..., None]:
     """A command that replaces the table by what `make` makes of it."""
 
     @repository_option
+    @home_option
+    @registry_option
     @click.option(
         "--url",
         "urls",
@@ -56,12 +59,25 @@ def _changes(make: Change) -> Callable[..., None]:
     @json_option
     @wraps(make)
     def command(
-        repository: Path, urls: tuple[str, ...], no_server: bool, patience: float, as_json: bool, **given: Any
+        repository: Path,
+        home: Path,
+        registry_url: str | None,
+        urls: tuple[str, ...],
+        no_server: bool,
+        patience: float,
+        as_json: bool,
+        **given: Any,
     ) -> None:
         from fraud_server.route_changes import change
 
-        asked = () if no_server else urls
-        done = change(repository, make(**given), asked, patience, lambda text: click.echo(f"routes: {text}", err=True))
+        asked, alter = () if no_server else urls, make(**given)
+
+        def permitted(table: Routes) -> Routes:
+            wanted = alter(table)
+            _check_stages(table, wanted, repository, home, registry_url)
+            return wanted
+
+        done = change(repository, permitted, asked, patience, lambda text: click.echo(f"routes: {text}", err=True))
         result = {
             **done.routes.document(),
             "loaded_seconds": round(done.loaded_s, 3),
@@ -170,6 +186,34 @@ def rollback() -> Callable[[Routes], Routes]:
 def clear() -> Callable[[Routes], Routes]:
     """Let go what is loaded and asked nothing, as a canary that was thrown out."""
     return lambda table: table.cleared()
+
+
+def _check_stages(before: Routes, after: Routes, repository: Path, home: Path, url: str | None) -> None:
+    """InvalidInput where a release would answer more customers than its stage on record allows.
+
+    A canary or an arm must have left dev; all traffic is for what was approved for production, or was in production. A
+    release that is not on record is nobody's to refuse.
+    """
+    from fraud_release.registry import stage_of
+    from fraud_scoring.errors import InvalidInput
+    from fraud_scoring.releases import release_name
+
+    kept = {before.production, *before.previous}
+    for release in after.answering:
+        if release in kept:
+            continue
+        stage = stage_of(release, repository, home, url)
+        name = release_name(release)
+        if stage == "dev":
+            raise InvalidInput(
+                f"release {name} is in stage dev, and answers nobody; "
+                f"first: fraudctl release promote {name} --to staging"
+            )
+        if release == after.production and stage in ("staging", "retired"):
+            raise InvalidInput(
+                f"release {name} is in stage {stage}, and was not approved for production; "
+                f"first: fraudctl release promote {name} --to production"
+            )
 
 
 def _lines(table: Routes) -> list[tuple[str, str]]:
