@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from fraud_client import DeadlineExceeded, FraudClient, FraudClientError, Policy
-from fraud_scoring.errors import FraudError, ReleaseUnavailable
+from fraud_scoring.errors import STORE_AWAY, FraudError, ReleaseUnavailable
 from fraud_scoring.reasons import NOT_WORKED_OUT
 from fraud_scoring.releases import GOLDEN_FILE, ensemble_name, release_name
 from fraud_scoring.routes import RoutesWatch
@@ -33,6 +33,10 @@ class Degraded(NotReady):
     """The server answers, and another than the release in production has answered."""
 
 
+class StoreAway(NotReady):
+    """The server answers, by the last resort, until its window store is back; to start it again mends nothing."""
+
+
 class WrongAnswer(FraudError):
     """The server answers, and not what the release answered when it was made."""
 
@@ -53,7 +57,7 @@ class GoldenProbe:
         return len(self._golden["transaction"])
 
     def check(self, timeout: float = 1.0) -> None:
-        """Return if the answer is right; raise NotReady, Late, Degraded or WrongAnswer if not. `timeout` in seconds."""
+        """Return if the answer is right; raise NotReady, Late, Degraded, StoreAway or WrongAnswer if not. `timeout` in seconds."""
         with suppress(FraudError):  # a table that cannot be used changes nothing: the front door stays with the last
             self._follow()
         try:
@@ -63,6 +67,8 @@ class GoldenProbe:
         except DeadlineExceeded:
             raise Late(f"{self._url} did not answer the golden vectors in {timeout:g} s") from None
         except FraudClientError as error:
+            if STORE_AWAY in str(error):
+                raise StoreAway(str(error)) from None
             raise NotReady(f"{self._url} does not answer: {error}") from None
         release = int(answer.verdict[0, _RELEASE])
         if (source := int(answer.verdict[:, _SOURCE].max())) >= Source.FALLBACK_RELEASE:

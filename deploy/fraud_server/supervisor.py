@@ -20,7 +20,7 @@ from fraud_scoring.routes import Routes
 from fraud_server.errors import CannotServe
 from fraud_server.keeper import ReleaseKeeper, admissible
 from fraud_server.preflight import check, own_home
-from fraud_server.probe import Degraded, GoldenProbe, Late, NotReady, WrongAnswer
+from fraud_server.probe import Degraded, GoldenProbe, Late, NotReady, StoreAway, WrongAnswer
 from fraud_server.process import TritonProcess, end_orphans, served_models
 from fraud_server.settings import ServeSettings
 
@@ -160,6 +160,8 @@ class Supervisor:
                 return None
             except WrongAnswer as wrong:
                 return str(wrong)
+            except StoreAway:
+                return None  # callers get answers that say so
             except NotReady as error:
                 last = error
             self._stop.wait(self._patience.look_every / 2)
@@ -180,6 +182,9 @@ class Supervisor:
                 probe.check(patience.probe_timeout)
                 failures, last_answer = 0, time.monotonic()
                 last_right = last_answer
+            except StoreAway:
+                failures = 0
+                last_answer = last_right = time.monotonic()
             except Degraded as degraded:
                 failures, last_answer = 0, time.monotonic()
                 if last_answer - last_right > patience.late:

@@ -11,6 +11,12 @@ A message names the thing, the value's rule and the remedy, and carries no path,
 
 from __future__ import annotations
 
+from typing import Final
+
+
+STORE_AWAY: Final = "the window store"
+"""So begins what a caller is told where windows cannot be read."""
+
 
 class FraudError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -25,7 +31,7 @@ class InvalidDefinition(FraudError):
 
 
 class StoreUnavailable(FraudError):
-    """The window store cannot serve now; nothing of the batch was recorded."""
+    """The window store cannot serve now; nothing of the batch was recorded. Messages begin with STORE_AWAY."""
 
 
 class ReleaseUnavailable(FraudError):

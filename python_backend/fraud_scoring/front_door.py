@@ -190,14 +190,17 @@ class FrontDoor:
     def _try(self, requests: list[Request]) -> list[Reply]:
         """A dry run: score and forget."""
         until = self._until(requests)
+        self.store.bound(until)
         return [_whole(self._try_out(request.rows, until)) for request in requests]
 
-    def _score(self, requests: list[Request]) -> list[Reply]:
+    def _score(self, requests: list[Request], decide: Decide | None = None) -> list[Reply]:
         """Score what is new, record it, answer the rest as it was answered before, and log all of it."""
         rows = _joined(requests)
         del self._marks[1:]
         self._new = None
+        until = self._until(requests)
         try:
+            self.store.bound(until)
             if self._log is not None:
                 self._log.check()
             self._mark()
@@ -205,7 +208,7 @@ class FrontDoor:
             recorded = self.store.recall(rows[unique, self._schema.id_index])
             if not any(recorded) and len(unique) == len(rows):
                 self._mark()
-                answers = self._decide_new(rows, self._until(requests))
+                answers = (decide or self._decide_new)(rows, until)
                 self._mark()
                 if isinstance(answers, list):
                     return self._settle(requests, rows, answers)
@@ -220,7 +223,7 @@ class FrontDoor:
             if any(map(_differs, recorded, first)) or (rows != first[inverse]).any():
                 return self._score_without_clashes(requests, recorded)
             self._mark()
-            answered = self._score_the_new(first, recorded, self._until(requests))
+            answered = self._score_the_new(first, recorded, decide or self._decide_new, until)
             if answered is None:
                 return self._score(requests)
             self._write_each(rows, [answered[i] for i in inverse.tolist()], recorded, inverse, requests)
@@ -229,14 +232,18 @@ class FrontDoor:
         except LogUnavailable as failure:
             return self._unlogged(requests, rows, failure)
         except StoreUnavailable as failure:
-            return self._without_store(requests, rows, failure)
+            if decide is not None:
+                raise
+            return self._without_store(requests, failure)
 
-    def _score_the_new(self, first: Int64, recorded: list[Recorded | None], until: float) -> list[Answers] | None:
+    def _score_the_new(
+        self, first: Int64, recorded: list[Recorded | None], decide: Decide, until: float
+    ) -> list[Answers] | None:
         """The answer to each of the distinct rows `first`; None if another front door was faster."""
         answered = [None if known is None else known.answer for known in recorded]
         new = np.array([i for i, answer in enumerate(answered) if answer is None], np.int64)
         if len(new):
-            answers = self._decide_new(first[new], until)
+            answers = decide(first[new], until)
             self._mark()
             found = answers if isinstance(answers, list) else each(answers)
             if not self._record_each(first[new], found):
@@ -277,14 +284,12 @@ class FrontDoor:
                 return False
         return True
 
-    def _without_store(self, requests: list[Request], rows: Int64, failure: StoreUnavailable) -> list[Reply]:
-        """Answers by the last resort while windows cannot be read; the store is told, for when it is back."""
-        if self._last_resort is None:
+    def _without_store(self, requests: list[Request], failure: StoreUnavailable) -> list[Reply]:
+        """Answers by the last resort while windows cannot be read; a guarded store takes them, for when it is back."""
+        last_resort = self._last_resort
+        if last_resort is None:
             raise failure
-        answers = self._last_resort(rows)
-        self.store.record(rows, answers)
-        self._write(rows, answers, np.zeros(len(rows), np.bool_), requests)
-        return _split(answers, requests)
+        return self._score(requests, lambda rows, _: last_resort(rows))
 
     def _unlogged(self, requests: list[Request], rows: Int64, failure: LogUnavailable) -> list[Reply]:
         """Answers while the log cannot be written: by the last resort, counted as missing from the log."""

@@ -27,7 +27,8 @@ from fraud_scoring.routing import Answered, Golden, Model, Router, ServedRelease
 from fraud_scoring.schema import Schema, united
 from fraud_scoring.settings import Settings
 from fraud_scoring.shadow import Challenger, Shadow
-from fraud_scoring.stores import WindowStore, open_store
+from fraud_scoring.stores import open_store
+from fraud_scoring.stores.guarded import open_guarded
 from fraud_scoring.windows import History, Int64
 
 _LOG = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class Serving:
         self._watch = RoutesWatch(repository)
         routes = self._watch.news()
         assert routes is not None, "the first look has news, or raises"
-        self._store, self._kept = self._open_store(routes)
+        self._kept = united(self._schemas(routes))
+        self._store = open_guarded(settings.store_url, self._kept)
         self._router = Router(routes, self._read, self._open_release)
         schema = self._router.schema
         self._log = open_writer(settings.log, writer, self._context())
@@ -89,10 +91,9 @@ class Serving:
             routes = self._watch.news()
             if routes is None:
                 return
-            if united(self._schemas(routes)) != self._kept:
-                self._store.close()
-                self._store, self._kept = self._open_store(routes)
-                self._front_door.store = self._store
+            if (wanted := united(self._schemas(routes))) != self._kept:
+                self._store.follow(lambda: open_store(self._settings.store_url, wanted))
+                self._kept = wanted
             self._router.follow(routes)
             self._follow_shadows()
             _LOG.warning("routes: epoch %d is followed", routes.epoch)
@@ -131,11 +132,6 @@ class Serving:
 
     def _schemas(self, routes: Routes) -> list[Schema]:
         return [pinned_schema(self._repository, release) for release in routes.loaded]
-
-    def _open_store(self, routes: Routes) -> tuple[WindowStore, Schema]:
-        """A store that keeps what any release of the table looks at, and the schema that says so."""
-        schema = united(self._schemas(routes))
-        return open_store(self._settings.store_url, schema), schema
 
     def _open_release(self, number: int) -> ServedRelease:
         folder = self._repository / ensemble_name(number)

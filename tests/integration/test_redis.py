@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from fraud_client import AsyncFraudClient, BreakerState, Decision, FraudClient, Policy, Transaction, Unavailable
+from fraud_scoring.wire import Accepted, Source
 from support.redis import MISSING, PROGRAM, RedisServer
 from support.server import Server, json_of, until
 
@@ -110,26 +111,20 @@ def test_a_server_of_two_that_is_killed_or_frozen_under_load_costs_no_call_and_i
     assert again == [decision for _, decision in some]
 
 
-def test_while_the_redis_is_gone_callers_are_told_so_and_are_served_again_when_it_is_back(
+def test_while_the_redis_is_gone_callers_get_answers_that_say_so_and_labels_are_refused(
     over_redis: Server, redis: RedisServer, fresh
 ) -> None:
     with FraudClient(over_redis.url, deadline=2.0, token_key=b"a key for tests, no secret") as client:
-        client.score(fresh.transaction())
+        paid = client.score(fresh.transaction())
         redis.kill()
+        assert client.score(fresh.transaction()).source == Source.SCORECARD
         with pytest.raises(Unavailable, match=r"the window store \(Redis\) cannot be used") as refusal:
-            client.score(fresh.transaction())
+            client.label(paid.transaction_id, is_fraud=True)
         assert PASSWORD not in str(refusal.value)
         assert str(redis.port) not in str(refusal.value)
         redis.start()
-
-        def served() -> bool:
-            try:
-                client.score(fresh.transaction())
-            except Unavailable:
-                return False
-            return True
-
-        until(served, 20)
+        until(lambda: client.score(fresh.transaction()).source == Source.PRIMARY, 20)
+        assert client.label(paid.transaction_id, is_fraud=True) == Accepted.APPLIED
     logs = [path.read_bytes() for path in over_redis.home.rglob("*") if path.is_file()]
     assert any(b"window store: 127.0.0.1" in text and b"is gone" in text for text in logs)
     assert not any(PASSWORD.encode() in text for text in logs)

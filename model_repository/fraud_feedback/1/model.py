@@ -8,7 +8,7 @@ from fraud_scoring.errors import FraudError
 from fraud_scoring.releases import pinned_schema
 from fraud_scoring.routes import Routes
 from fraud_scoring.settings import Settings
-from fraud_scoring.stores import open_store
+from fraud_scoring.stores.guarded import open_guarded
 from fraud_scoring.validation import check_labels
 
 
@@ -17,7 +17,7 @@ class TritonPythonModel:
         settings, repository = Settings.read(), triton_io.repository_of(args)
         release = Routes.read(repository).production
         schema = pinned_schema(repository, release)
-        self.store = open_store(settings.store_url, schema)
+        self.store = open_guarded(settings.store_url, schema)
         self.log = open_writer(settings.log, "feedback-0", Context(release, schema.document))
 
     @triton_io.answering_all

@@ -48,6 +48,9 @@ class WindowStore(Protocol):
     def label(self, labels: Int64) -> Int64:
         """Apply `labels` int64 [N, 3] (wire.LABEL_COLUMNS); wire.Accepted per row, int64 [N]."""
 
+    def bound(self, until: float) -> None:
+        """Where calls wait for a server, those from here on end `until` (time.monotonic), whatever the URL says."""
+
     def close(self) -> None:
         """Release what is held; the store can be opened again."""
 

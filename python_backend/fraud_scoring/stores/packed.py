@@ -113,6 +113,9 @@ class PackedStore:
         with self._reading():
             pass
 
+    def bound(self, until: float) -> None:
+        """Nothing: memory and pages of a file do not wait for a server."""
+
     def close(self) -> None:
         self._tables.close()
 

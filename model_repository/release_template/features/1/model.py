@@ -8,13 +8,13 @@ from fraud_scoring.features import FeatureSet
 from fraud_scoring.releases import SCHEMA_FILE
 from fraud_scoring.schema import load_schema
 from fraud_scoring.settings import Settings
-from fraud_scoring.stores import open_store
+from fraud_scoring.stores.guarded import open_guarded
 
 
 class TritonPythonModel:
     def initialize(self, args):
         schema = load_schema(triton_io.version_folder(args) / SCHEMA_FILE)
-        self.store = open_store(Settings.read().store_url, schema)
+        self.store = open_guarded(Settings.read().store_url, schema)
         self.features = FeatureSet(schema)
         kernels.load()
 

@@ -48,6 +48,8 @@ class Servers:
         self._closed = False
         self._stale = False
         self.clustered = False
+        self.until: float | None = None
+        """When calls end (time.monotonic); None: by the address's time."""
         try:
             self._open()
         except BaseException:
@@ -61,7 +63,7 @@ class Servers:
         where a connection broke. What `writes` has reached the replicas that the address wants; StoreUnavailable: some
         of it may have taken effect.
         """
-        deadline = time.monotonic() + self._address.timeout_s * (1 + rows // 1024)
+        deadline = self.until or time.monotonic() + self._address.timeout_s * (1 + rows // 1024)
         with self._lock:
             if self._closed:
                 raise StoreUnavailable("the window store is closed")
@@ -144,7 +146,7 @@ class Servers:
             link = self._link(host)
             payload = b"".join([pieces[i].payload for i in mine])
             try:
-                link.send(payload + self._wait_command() if writes else payload, deadline)
+                link.send(payload + self._wait_command(deadline) if writes else payload, deadline)
                 sent.append((link, mine))
             except LinkFailed as one:
                 failure = one
@@ -170,10 +172,10 @@ class Servers:
                 "send it again, and check the replicas"
             )
 
-    def _wait_command(self) -> bytes:
+    def _wait_command(self, deadline: float) -> bytes:
         if not self._address.replicas:
             return b""
-        milliseconds = max(1, int(self._address.timeout_s * 800))
+        milliseconds = max(1, int((deadline - time.monotonic()) * 800))
         return command(b"WAIT", b"%d" % self._address.replicas, b"%d" % milliseconds)
 
     def _learn(self, deadline: float) -> bool:

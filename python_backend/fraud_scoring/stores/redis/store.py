@@ -173,6 +173,9 @@ class RedisStore:
             self._apply_labels(records, changed, marked)
         return accepted
 
+    def bound(self, until: float) -> None:
+        self._servers.until = until
+
     def close(self) -> None:
         with suppress(StoreUnavailable):  # then they stay pending, which is safe
             self._confirm(self._unconfirmed)
