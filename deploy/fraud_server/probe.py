@@ -57,7 +57,7 @@ class GoldenProbe:
         return len(self._golden["transaction"])
 
     def check(self, timeout: float = 1.0) -> None:
-        """Return if the answer is right; raise NotReady, Late, Degraded, StoreAway or WrongAnswer if not. `timeout` in seconds."""
+        """Return if the answer is right; raise a NotReady or WrongAnswer if not. `timeout` in seconds."""
         with suppress(FraudError):  # a table that cannot be used changes nothing: the front door stays with the last
             self._follow()
         try:

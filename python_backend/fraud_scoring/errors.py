@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Final
 
-
 STORE_AWAY: Final = "the window store"
 """So begins what a caller is told where windows cannot be read."""
 

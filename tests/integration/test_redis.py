@@ -24,7 +24,8 @@ ROWS = 12_000
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), password=PASSWORD) as running:
+    kept = ("--appendonly", "yes", "--appendfsync", "always")
+    with RedisServer(tmp_path_factory.mktemp("redis"), *kept, password=PASSWORD) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ from fraud_client import Call, DeadlineExceeded, FraudClient, ServerFailed, Unav
 from fraud_scoring.errors import ReleaseUnavailable
 from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.reasons import NOT_WORKED_OUT
-from fraud_server.probe import GoldenProbe, Late, NotReady, WrongAnswer
+from fraud_server.probe import GoldenProbe, Late, NotReady, StoreAway, WrongAnswer
 
 
 class AsTheRelease:
@@ -75,9 +75,16 @@ def test_one_wrong_bit_is_a_wrong_answer_that_says_where(repository: Path, name:
 
 @pytest.mark.parametrize(
     ("failure", "found"),
-    [(DeadlineExceeded("late"), Late), (Unavailable("gone"), NotReady), (ServerFailed("x"), NotReady)],
+    [
+        (DeadlineExceeded("late"), Late),
+        (Unavailable("gone"), NotReady),
+        (Unavailable("the window store (Redis) cannot be used: connection refused"), StoreAway),
+        (ServerFailed("x"), NotReady),
+    ],
 )
-def test_late_is_told_from_gone(repository: Path, failure: Exception, found: type[NotReady]) -> None:
+def test_late_is_told_from_gone_and_a_store_that_is_away_from_a_server_that_is(
+    repository: Path, failure: Exception, found: type[NotReady]
+) -> None:
     def fail(answer):
         raise failure
 
