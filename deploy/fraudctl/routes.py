@@ -11,11 +11,14 @@ import click
 
 from fraudctl.options import home_option, json_option, repository_option
 from fraudctl.registry import registry_option
-from fraudctl.report import emit
+from fraudctl.report import emit, progress
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from fraud_scoring.routes import Routes
 
+_moment = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 Change = Callable[..., Callable[["Routes"], "Routes"]]
 
 _EPILOG = """\b
@@ -130,6 +133,66 @@ def shadow(releases: tuple[str, ...], off: bool) -> Callable[[Routes], Routes]:
 
 
 @routes.command()
+@click.option(
+    "--log", "folder", type=click.Path(file_okay=False, path_type=Path), help="The log.  [default: <home>/log]"
+)
+@home_option
+@click.option("--release", help="The shadow.  [default: the one that was logged last]")
+@click.option("--champion", help="Who answered.  [default: the release that answered most of what the shadow scored]")
+@click.option("--from", "since", type=_moment, help="First moment of the log's time, UTC.  [default: the first]")
+@click.option("--to", "until", type=_moment, help="Up to this moment.  [default: the last]")
+@click.option("--examples", default=5, show_default=True, type=click.IntRange(0, 100), help="Of each kind of flip.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a page with plots.")
+@json_option
+def compare(
+    folder: Path | None,
+    home: Path,
+    release: str | None,
+    champion: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    examples: int,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare a shadow with who answered, on the same transactions: decisions that would flip, amounts, scores.
+
+    Reads the decision log; no server is needed. Intervals are 95% and know that a customer's transactions belong
+    together. What the shadow dropped is told: it rests first when the machine is busy.
+    """
+    from datetime import timezone
+
+    from fraud_judge.paired import compare as figures
+    from fraud_judge.paired_log import read_pairs
+    from fraud_judge.paired_page import page
+    from fraud_scoring.releases import release_name, release_number
+
+    def at_us(moment: datetime | None, default: int) -> int:
+        return default if moment is None else round(moment.replace(tzinfo=timezone.utc).timestamp() * 1e6)
+
+    with progress("compare") as report:
+        found = read_pairs(
+            folder or home / "log",
+            release_number(release) if release else None,
+            release_number(champion) if champion else None,
+            (at_us(since, -(2**62)), at_us(until, 2**62)),
+            report,
+        )
+        report(0.9, f"{len(found.pairs.at_us):,} transactions")
+        result = {
+            "champion": release_name(found.champion),
+            "challenger": release_name(found.challenger),
+            "dropped": found.dropped,
+            "answered_by_others": found.others,
+            "minor_units": found.minor_units,
+            **figures(found.pairs, examples=examples),
+        }
+    if html is not None:
+        html.write_text(page(result, found.pairs), encoding="utf-8")
+    emit(result, as_json, table=_compared(result))
+
+
+@routes.command()
 @click.argument("first")
 @click.argument("second")
 @click.option(
@@ -214,6 +277,34 @@ def _check_stages(before: Routes, after: Routes, repository: Path, home: Path, u
                 f"release {name} is in stage {stage}, and was not approved for production; "
                 f"first: fraudctl release promote {name} --to production"
             )
+
+
+def _compared(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """A comparison for people."""
+    from fraud_judge.paired_page import money, percent
+
+    ks, dropped = result["scores"]["ks_distance"], sum(result["dropped"].values())
+    lines = [
+        ("compared", f"{result['challenger']} in the shadow of {result['champion']}"),
+        ("transactions", f"{result['transactions']:,} of {result['customers']:,} customers; {dropped:,} were dropped"),
+        *((name, percent(result[name])) for name in ("agreement", "stricter", "milder")),
+    ]
+    for name, one in result["decisions"].items():
+        change = percent(one["difference"])
+        lines.append((name, f"{one['champion']['value']:.2%} → {one['challenger']['value']:.2%}: {change}"))
+    for flip in result["flips"]:
+        share, amount = percent(flip["share"]), money(flip["amount_minor"], result["minor_units"])
+        said = f"{flip['transactions']:,} transactions, {share}; amounts {amount}, {percent(flip['amount_share'])}"
+        lines.append((f"{flip['champion']} → {flip['challenger']}", said))
+        for one in flip["examples"][:3]:
+            scores = f"score {one['champion_score']:.4f} → {one['challenger_score']:.4f}"
+            lines.append(("", f"{one['transaction']}  {money(one['amount_minor'], result['minor_units'])}  {scores}"))
+    within = "" if ks["low"] is None else f" ({ks['low']:.4f} to {ks['high']:.4f})"
+    lines.append(("scores", f"Kolmogorov–Smirnov distance {ks['value']:.4f}{within}"))
+    for q in ("0.5", "0.95", "0.99"):
+        both = [result["scores"][name][q] for name in ("champion", "challenger")]
+        lines.append((f"{float(q):.0%} quantile", f"{both[0]:.5f} → {both[1]:.5f}"))
+    return lines
 
 
 def _lines(table: Routes) -> list[tuple[str, str]]:
