@@ -62,7 +62,7 @@ class Plan:
     label_days: float = DEFAULT_LABEL_DAYS
     trees: int = 300
     seed: int = 7
-    background: int = 8
+    background: int = 2
     """Genuine payments that the reasons are measured against; 0: reasons by the scorecard's points."""
 
 

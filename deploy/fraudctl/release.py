@@ -69,7 +69,7 @@ for _command in (admit, build, engines, evaluate, gates, keys, seal, sign, unsea
 )
 @click.option(
     "--background",
-    default=8,
+    default=2,
     show_default=True,
     type=click.IntRange(0, 64),
     help="Genuine payments that the reasons are measured against; 0: reasons by a scorecard's points.",
