@@ -89,10 +89,10 @@ class TestATrainedRelease:
     def test_carries_its_background_and_says_how_good_it_is(self, trained) -> None:
         rule = decision_rule(trained.repository, 1)
         assert rule.explanation is not None
-        assert len(rule.explanation.background) == Plan().background == 8
+        assert len(rule.explanation.background) == Plan().background == 2
         facts = trained.manifest["explanation"]
         assert facts["groups"] == [group.name for group in rule.explanation.groups]
-        assert (facts["background_rows"], facts["large_background_rows"]) == (8, 512)
+        assert (facts["background_rows"], facts["large_background_rows"]) == (2, 512)
         assert 0 < facts["error_share_p95"] < 0.15
         assert "fraud_decision_r0001/1/decision.json" in trained.manifest["files"]
 
