@@ -51,7 +51,7 @@ def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
         _check_space(Path(urlsplit(settings.store_url).path), "--store", least_free_mib)
     remove_caches(settings.repository)  # the front door's, too
     verify_release(settings.repository, release, settings.trust)
-    open_store(settings.store_url, pinned_schema(settings.repository, release)).close()
+    open_store(settings.store_url, pinned_schema(settings.repository, release), settings.store_ids).close()
     return release
 
 

@@ -42,6 +42,11 @@ class ServeSettings:
         return self.home / "run"
 
     @property
+    def store_ids(self) -> Path:
+        """The folder that remembers which window store was there."""
+        return store_ids(self.home)
+
+    @property
     def log_folder(self) -> Path:
         return self.home / "log"
 
@@ -52,3 +57,8 @@ class ServeSettings:
     @property
     def url(self) -> str:
         return f"127.0.0.1:{self.ports.grpc}"
+
+
+def store_ids(home: Path) -> Path:
+    """The folder of a home that remembers which window store was there."""
+    return home / "store-ids"

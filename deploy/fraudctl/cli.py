@@ -29,6 +29,7 @@ _GROUPS = {
     "routes": "fraudctl.routes:routes",
     "score": "fraudctl.score:score",
     "serve": "fraudctl.server:serve",
+    "store": "fraudctl.store:store",
 }
 
 

@@ -161,7 +161,7 @@ def load(path: Path, store: str, until: object, schema: Path | None, label_days:
     until_us = int(times.max()) + 1
     if isinstance(until, datetime):
         until_us = int(until.replace(tzinfo=timezone.utc).timestamp() * 1_000_000)
-    opened = open_store(store, chosen)
+    opened = open_store(store, chosen, filling=True)
     began = time.monotonic()
     with progress("load") as report:
         rows = preload(opened, data, chosen, until_us, label_days, report)

@@ -49,7 +49,7 @@ class Serving:
         routes = self._watch.news()
         assert routes is not None, "the first look has news, or raises"
         self._kept = united(self._schemas(routes))
-        self._store = open_guarded(settings.store_url, self._kept)
+        self._store = open_guarded(settings.store_url, self._kept, settings.store_ids)
         self._router = Router(routes, self._read, self._open_release)
         schema = self._router.schema
         self._log = open_writer(settings.log, writer, self._context())
@@ -92,7 +92,7 @@ class Serving:
             if routes is None:
                 return
             if (wanted := united(self._schemas(routes))) != self._kept:
-                self._store.follow(lambda: open_store(self._settings.store_url, wanted))
+                self._store.follow(lambda: open_store(self._settings.store_url, wanted, self._settings.store_ids))
                 self._kept = wanted
             self._router.follow(routes)
             self._follow_shadows()

@@ -13,6 +13,7 @@ import numpy as np
 from fraud_scoring.errors import InvalidDefinition
 
 STORE_VARIABLE: Final = "FRAUD_STORE"
+STORE_IDS_VARIABLE: Final = "FRAUD_STORE_IDS"
 LOG_VARIABLE: Final = "FRAUD_LOG"
 LOG_MODE_VARIABLE: Final = "FRAUD_LOG_MODE"
 LOG_KEY_VARIABLE: Final = "FRAUD_LOG_KEY"
@@ -45,10 +46,14 @@ class LogSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """`store_url` says where the windows are, as `stores.open_store` reads it; `log` where decisions are logged."""
+    """`store_url` says where the windows are, as `stores.open_store` reads it; `log` where decisions are logged.
+
+    `store_ids` is the folder that remembers which store was there; None: nothing does when processes end.
+    """
 
     store_url: str
     log: LogSettings | None = None
+    store_ids: Path | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -61,4 +66,5 @@ class Settings:
             raise InvalidDefinition(
                 f"{STORE_VARIABLE} is not set; write the window store's URL, as lmdb:///folder or redis://host"
             )
-        return cls(url, LogSettings.read(environment))
+        ids = environment.get(STORE_IDS_VARIABLE, "")
+        return cls(url, LogSettings.read(environment), Path(ids) if ids else None)

@@ -17,7 +17,7 @@ class TritonPythonModel:
         settings, repository = Settings.read(), triton_io.repository_of(args)
         release = Routes.read(repository).production
         schema = pinned_schema(repository, release)
-        self.store = open_guarded(settings.store_url, schema)
+        self.store = open_guarded(settings.store_url, schema, settings.store_ids)
         self.log = open_writer(settings.log, "feedback-0", Context(release, schema.document))
 
     @triton_io.answering_all

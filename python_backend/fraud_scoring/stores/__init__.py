@@ -55,12 +55,16 @@ class WindowStore(Protocol):
         """Release what is held; the store can be opened again."""
 
 
-def open_store(url: str, schema: Schema) -> WindowStore:
-    """A store by its URL: `memory:`, `lmdb:///folder[?sync=commit][&limit_gib=64]`, or `redis[s]://host…`."""
+def open_store(url: str, schema: Schema, ids: Path | None = None, *, filling: bool = False) -> WindowStore:
+    """A store by its URL: `memory:`, `lmdb:///folder[?sync=commit][&limit_gib=64]`, or `redis[s]://host…`.
+
+    `ids` is a folder that remembers which store was there, so that one that lost its data is noticed after a restart;
+    who is `filling` a store may do so nevertheless.
+    """
     if is_redis(url):
         from fraud_scoring.stores.redis.store import RedisStore
 
-        return RedisStore(parse(url), schema)
+        return RedisStore(parse(url), schema, ids=ids, filling=filling)
     parts = urlsplit(url)
     options = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
     if url in ("memory:", "memory://"):

@@ -16,6 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, TypeVar
 
 from fraud_scoring.errors import StoreUnavailable
@@ -23,6 +24,7 @@ from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers, Recorded, WindowStore, open_store
 from fraud_scoring.stores.backlog import Backlog
 from fraud_scoring.stores.redis.address import is_redis, parse
+from fraud_scoring.stores.redis.births import StoreEmptied
 from fraud_scoring.windows import History, Int64
 
 READ_SHARE: Final = 0.4
@@ -46,10 +48,10 @@ _LOG = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
 
 
-def open_guarded(url: str, schema: Schema) -> GuardedStore:
-    """The store of a URL, under guard; one that cannot be opened now is away."""
+def open_guarded(url: str, schema: Schema, ids: Path | None = None) -> GuardedStore:
+    """The store of a URL, under guard, with `ids` as for open_store; one that cannot be opened now is away."""
     budget_s = parse(url).timeout_s if is_redis(url) else BUDGET_S
-    return GuardedStore(lambda: open_store(url, schema), schema.id_index, budget_s=budget_s)
+    return GuardedStore(lambda: open_store(url, schema, ids), schema.id_index, budget_s=budget_s)
 
 
 class GuardedStore:
@@ -212,7 +214,9 @@ class GuardedStore:
                 waited, self._away = time.monotonic() - self._since, ""
         except StoreUnavailable as failure:
             with self._lock:
-                self._away = str(failure)
+                before, self._away = self._away, str(failure)
+            if isinstance(failure, StoreEmptied) and before != str(failure):
+                _LOG.error("window store: %s", failure)
             return False
         _LOG.warning("window store: back after %.1f s; all that was answered meanwhile is recorded", waited)
         return True

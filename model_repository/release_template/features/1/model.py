@@ -14,7 +14,8 @@ from fraud_scoring.stores.guarded import open_guarded
 class TritonPythonModel:
     def initialize(self, args):
         schema = load_schema(triton_io.version_folder(args) / SCHEMA_FILE)
-        self.store = open_guarded(Settings.read().store_url, schema)
+        settings = Settings.read()
+        self.store = open_guarded(settings.store_url, schema, settings.store_ids)
         self.features = FeatureSet(schema)
         kernels.load()
 

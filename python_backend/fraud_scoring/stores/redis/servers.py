@@ -14,6 +14,7 @@ import hiredis
 
 from fraud_scoring.errors import InvalidDefinition, StoreUnavailable
 from fraud_scoring.stores.redis.address import Address, Host
+from fraud_scoring.stores.redis.births import Births
 from fraud_scoring.stores.redis.link import Link, LinkFailed, Reply, command
 from fraud_scoring.stores.redis.partitions import PARTITIONS, slot, tags
 
@@ -39,9 +40,10 @@ class Piece:
 class Servers:
     """Sends pieces to where their partitions are."""
 
-    def __init__(self, address: Address, scripts: Sequence[str]) -> None:
+    def __init__(self, address: Address, scripts: Sequence[str], births: Births) -> None:
         self._address = address
         self._scripts = scripts
+        self._births = births
         self._links: dict[Host, Link] = {}
         self._owners: list[Host] = []
         self._lock = threading.Lock()
@@ -117,6 +119,24 @@ class Servers:
             raise InvalidDefinition("store URL: a Redis Cluster has database 0 only; leave the number out")
         elif not self._learn(deadline):
             raise StoreUnavailable("the window store (a Redis Cluster) has slots that no server owns; mend the cluster")
+        self._births.meet(lambda commands: self._ask_each(commands, deadline))
+
+    def _ask_each(self, commands: Sequence[tuple[int, bytes]], deadline: float) -> list[Reply]:
+        """The replies to commands, each for the server of a partition, and nothing beside them."""
+        by_host: dict[Host, list[int]] = {}
+        for i, (partition, _) in enumerate(commands):
+            by_host.setdefault(self._owners[partition], []).append(i)
+        replies: dict[int, Reply] = {}
+        try:
+            for host, mine in by_host.items():
+                link = self._link(host)
+                link.send(b"".join([commands[i][1] for i in mine]), deadline)
+                replies |= zip(mine, link.receive(len(mine), deadline), strict=True)
+        except LinkFailed as failure:
+            raise _unavailable(failure) from None
+        found = [replies[i] for i in range(len(commands))]
+        _check(found)
+        return found
 
     def _opened(self, host: Host, deadline: float) -> Link:
         link = self._link(host)
@@ -144,20 +164,22 @@ class Servers:
         failure: LinkFailed | None = None
         for host, mine in by_host.items():
             link = self._link(host)
-            payload = b"".join([pieces[i].payload for i in mine])
+            payload = b"".join([self._births.question(pieces[mine[0]].partition), *(pieces[i].payload for i in mine)])
             try:
                 link.send(payload + self._wait_command(deadline) if writes else payload, deadline)
                 sent.append((link, mine))
             except LinkFailed as one:
                 failure = one
         too_few = False
+        births: list[Reply] = []
         for link, mine in sent:
             counts = [pieces[i].count for i in mine]
             try:
-                got = link.receive(sum(counts) + (writes and self._address.replicas > 0), deadline)
+                birth, *got = link.receive(1 + sum(counts) + (writes and self._address.replicas > 0), deadline)
             except LinkFailed as one:
                 failure = one
                 continue
+            births.append(birth)
             start = 0
             for i, count in zip(mine, counts, strict=True):
                 replies[i] = got[start : start + count]
@@ -166,6 +188,8 @@ class Servers:
         if failure is not None:
             self._stale = self.clustered  # a replica may take over
             raise _unavailable(failure)
+        for birth in births:
+            self._births.check(birth)
         if too_few:
             raise StoreUnavailable(
                 f"the window store (Redis) could not bring a write to {self._address.replicas} replicas in time; "

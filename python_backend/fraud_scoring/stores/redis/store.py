@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema
 from fraud_scoring.stores.records import RETENTION_DAYS, Answers, Recorded
 from fraud_scoring.stores.redis.address import Address
+from fraud_scoring.stores.redis.births import Births, Filling, Remembered
 from fraud_scoring.stores.redis.busy import Busy, Place, amended, split
 from fraud_scoring.stores.redis.layout import (
     HEADER,
@@ -62,7 +64,7 @@ class _Group:
 
 
 class RedisStore:
-    """A window store at `address`; `now_us` is the clock that retention goes by."""
+    """A window store at `address`; `now_us` is the clock that retention goes by; `ids` remembers its id."""
 
     def __init__(
         self,
@@ -70,6 +72,8 @@ class RedisStore:
         schema: Schema,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         folding: Folding = KEPT,
+        ids: Path | None = None,
+        filling: bool = False,
     ) -> None:
         self._schema = schema
         self._folding = folding
@@ -89,7 +93,8 @@ class RedisStore:
         self._label = Script("ledger", "events", "label", folding=folding)
         sealing = Script("seal")
         scripts = (self._record, self._reserve, self._insert, self._label, sealing)
-        self._servers = Servers(address, [script.text for script in scripts])
+        births = (Filling if filling else Births)(address, Remembered(address, ids))
+        self._servers = Servers(address, [script.text for script in scripts], births)
         columns = zip(schema.entities, self._keep_us, expire_s, strict=True)
         kinds = [(name, keep_us, expire) for (_, name), keep_us, expire in columns]
         self._busy = Busy(self._servers, sealing, address.namespace, kinds, folding)
