@@ -26,7 +26,7 @@ from fraud_scoring.routes import Routes, RoutesWatch
 from fraud_scoring.routing import Answered, Golden, Model, Router, ServedRelease
 from fraud_scoring.schema import Schema, united
 from fraud_scoring.settings import Settings
-from fraud_scoring.shadow import Challenger, Shadow
+from fraud_scoring.shadow import SYNC_EVERY_S, Challenger, Shadow
 from fraud_scoring.stores import open_store
 from fraud_scoring.stores.guarded import open_guarded
 from fraud_scoring.windows import History, Int64
@@ -122,7 +122,7 @@ class Serving:
     def _open_shadow_log(self, context: Context) -> LogWriter:
         """A log that nobody waits for."""
         settings = self._settings.log and replace(self._settings.log, durable=False)
-        writer = open_writer(settings, self._shadow_writer, context)
+        writer = open_writer(settings, self._shadow_writer, context, SYNC_EVERY_S)
         if writer is None:
             raise LogUnavailable("no decision log is asked for")
         return writer

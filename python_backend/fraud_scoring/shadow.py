@@ -49,6 +49,8 @@ YIELD_S: Final = 0.0005
 """A pause between steps that hold the interpreter's lock."""
 CALL_S: Final = 1.0
 """How long a challenger's model may take."""
+SYNC_EVERY_S: Final = 10.0
+"""How often the shadow's log is brought to the disk: the champion's log waits for the disk while that lasts."""
 TELL_AFTER_S: Final = 1.0
 """Dropped rows wait so long for a frame of scores to carry their number; then a frame without rows does."""
 _AGAIN: Final = Patience(failures=1, pause_s=5.0)

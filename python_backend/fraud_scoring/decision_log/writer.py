@@ -2,7 +2,7 @@
 
 durable   `append` returns once the frame is on the disk (`fdatasync`).
 async     `append` returns once the kernel has it: the death of any process loses nothing, a power cut at most
-          SYNC_INTERVAL_S.
+          SYNC_INTERVAL_S, or what the writer is told instead.
 
 Where the disk is full or a sync fails, `append` raises LogUnavailable and nothing is acknowledged. A descriptor whose
 sync failed is never trusted again: the segment is cut back to its last acknowledged frame and a new one is begun.
@@ -58,6 +58,7 @@ class LogWriter:
         *,
         durable: bool = True,
         segment_bytes: int = SEGMENT_BYTES,
+        sync_interval_s: float = SYNC_INTERVAL_S,
         now_us: Callable[[], int] = _now_us,
     ) -> None:
         self._folder = folder
@@ -65,6 +66,8 @@ class LogWriter:
         self._signer = signer
         self._durable = durable
         self._segment_bytes = segment_bytes
+        self._sync_interval_s = sync_interval_s
+        self._head_interval_us = max(HEAD_INTERVAL_US, round(1e6 * sync_interval_s))
         self._now_us = now_us
         self._descriptor = -1
         self._failed_at_us: int | None = None
@@ -114,7 +117,7 @@ class LogWriter:
             self._write(content, now_us)
         except OSError as error:
             self._fail(error, now_us)
-        if now_us - self._head_at_us >= HEAD_INTERVAL_US:
+        if now_us - self._head_at_us >= self._head_interval_us:
             self._sign_head(now_us)
 
     def miss(self, answers: int) -> None:
@@ -314,7 +317,7 @@ class LogWriter:
                 self._descriptor = -1
 
     def _sync_in_background(self) -> None:
-        while self._dirty.wait() and not self._closed.wait(SYNC_INTERVAL_S):
+        while self._dirty.wait() and not self._closed.wait(self._sync_interval_s):
             self._dirty.clear()
             with self._descriptor_lock:
                 if self._descriptor < 0:
@@ -325,11 +328,15 @@ class LogWriter:
                     self._sync_error = error  # the next append tells
 
 
-def open_writer(settings: LogSettings | None, name: str, context: Context) -> LogWriter | None:
+def open_writer(
+    settings: LogSettings | None, name: str, context: Context, sync_interval_s: float = SYNC_INTERVAL_S
+) -> LogWriter | None:
     """The writer `name` of the log that the settings ask for; None where they ask for none."""
     if settings is None:
         return None
-    return LogWriter(settings.folder / name, context, Signer.open(settings.key), durable=settings.durable)
+    signer = Signer.open(settings.key)
+    folder = settings.folder / name
+    return LogWriter(folder, context, signer, durable=settings.durable, sync_interval_s=sync_interval_s)
 
 
 def _rows(content: Content) -> int:

@@ -166,6 +166,20 @@ def test_the_head_says_how_far_the_writer_has_come_once_a_second(
     assert head() == 3
 
 
+def test_a_writer_that_syncs_seldom_signs_its_head_as_seldom(
+    opened: Open, folder: Path, traffic: Traffic, clock: Clock, signer: Signer
+) -> None:
+    writer = opened(durable=False, sync_interval_s=10.0)
+    signed = []
+    for _ in range(12):
+        clock.now_us += SECOND_US
+        writer.append(traffic.decisions(1, clock.now_us))
+        signed.append(read_statement(folder / HEAD_FILE, signer.public_key, Says.HEAD).sequence)
+    assert signed == [0] * 9 + [10] * 3
+    writer.close()
+    assert is_clean(folder)
+
+
 def test_a_new_context_is_logged_before_what_it_explains(opened: Open, folder: Path, traffic: Traffic) -> None:
     writer = opened()
     writer.set_context(CONTEXT)

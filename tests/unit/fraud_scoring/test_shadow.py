@@ -13,6 +13,8 @@ import pytest
 from fraud_scoring import wire
 from fraud_scoring.decision import DecisionRule, ScorecardFeature
 from fraud_scoring.decision_log import Context, LogUnavailable, Shadowed, read, verify_log
+from fraud_scoring.decision_log.export import export, last_rows
+from fraud_scoring.decision_log.tail import Tail
 from fraud_scoring.errors import ReleaseUnavailable
 from fraud_scoring.features import Float32
 from fraud_scoring.pipeline import Pipeline
@@ -307,17 +309,22 @@ def test_a_new_table_counts_from_the_next_batch_on(log: DecisionLog, begin: Begi
     assert head.name == "00000001.root.json", "its log was closed"
 
 
-def test_a_shadows_frames_are_passed_over_by_who_counts_decisions(log: DecisionLog, begin: Begin) -> None:
+def test_a_shadows_frames_are_passed_over_by_who_counts_decisions(
+    log: DecisionLog, begin: Begin, tmp_path: Path
+) -> None:
     log.write(200)
     counted = recount(log.folder)
     stage = begin(4)
     stage.answer(customers(30))
     stage.look()
     assert recount(log.folder) == counted
-    public_key = log.public_key
     log.close()
-    found = verify_log(log.folder, public_key)
+    found = verify_log(log.folder, log.public_key)
     assert (found.findings, found.writers, found.decisions) == ([], 2, 200)
+    taken = Tail(log.folder, {}, lambda: log.clock.now_us + 10_000_000, lambda text: None).take(10_000)
+    assert (taken.rows, sum(map(len, taken.batches)), taken.gaps) == (200, 200, [])
+    assert export(log.folder, tmp_path / "out")["decisions"] == 200
+    assert len(last_rows(log.folder, 1_000)) == 200
 
 
 def test_the_thread_scores_what_is_taken_and_ends_with_its_log(tmp_path: Path) -> None:
