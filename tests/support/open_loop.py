@@ -46,6 +46,7 @@ class OpenLoop:
     def __init__(self, url: str, rate: float, *, rows: int = 1, deadline: float = 1.0, seed: int = 1) -> None:
         self.deadline = deadline
         self.replies: list[Reply] = []
+        self.sent: list[np.ndarray] = []
         self._url, self._rate, self._rows = url, rate, rows
         self._random = np.random.default_rng(seed)
         self._first_id = _FIRST_ID + seed * (1 << 32)
@@ -123,6 +124,7 @@ class OpenLoop:
         draw = self._random.integers
         keys = [draw(1, 5_000, self._rows), draw(1, 10_000, self._rows), draw(100, 30_000, self._rows)]
         rows = np.stack([ids, np.full(self._rows, now_us), *keys], axis=1).astype(np.int64)
+        self.sent.append(rows)
         try:
             scored = await client.score_rows(rows, with_features=True)
             reply = Reply(due, time.monotonic(), scored)
