@@ -85,27 +85,15 @@ class TritonProcess:
         """
         if self._process.poll() is not None:
             return f"tritonserver ended ({_exit_reason(self._process.returncode)})"
-        running = self._running_stubs()
-        lost = [model for model in (SCORE_MODEL, FEEDBACK_MODEL) if model in self._stubs and model not in running]
-        for model in (SCORE_MODEL, FEEDBACK_MODEL):
-            if model in running and _stands_still(running[model]):
-                with suppress(psutil.NoSuchProcess):
-                    running[model].kill()
-                lost.append(model)
+        lost = [model for model in (SCORE_MODEL, FEEDBACK_MODEL) if model in self._stubs and self._trouble_of(model)]
         return f"the python process of {' and '.join(lost)} died or stood still" if lost else None
 
     def still_stubs(self) -> dict[str, str]:
         """Models whose python process is gone, or stands still and is ended here; each with what it was."""
         if self._process.poll() is not None:
             return {}
-        running = self._running_stubs()
-        still = {model: "its process died" for model in self._stubs if model not in running}
-        for model, process in running.items():
-            if _stands_still(process):
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-                still[model] = "its process stood still"
-        return still
+        found = {model: self._trouble_of(model) for model in list(self._stubs)}
+        return {model: trouble for model, trouble in found.items() if trouble is not None}
 
     def load(self, model: str) -> None:
         """Load a model and what it is made of, and watch over the python stubs that are there then."""
@@ -152,6 +140,21 @@ class TritonProcess:
         _remove_regions(self._shm_prefix)
         self._file.unlink(missing_ok=True)
 
+    def _trouble_of(self, model: str) -> str | None:
+        """What is wrong with the python process of a model, which ends here if it stands still; None: nothing."""
+        stub = self._stubs[model]
+        try:
+            status = stub.status() if stub.is_running() else psutil.STATUS_DEAD
+        except psutil.NoSuchProcess:
+            status = psutil.STATUS_DEAD
+        if status in (psutil.STATUS_DEAD, psutil.STATUS_ZOMBIE):
+            return "its process died"
+        if status == psutil.STATUS_STOPPED:
+            with suppress(psutil.NoSuchProcess):
+                stub.kill()
+            return "its process stood still"
+        return None
+
     def _running_stubs(self) -> dict[str, psutil.Process]:
         """The python process of each model."""
         try:
@@ -170,12 +173,6 @@ def _model_of(stub: psutil.Process) -> str:
     """The model that a python stub serves: its first argument is …/<model>/<version>/<file>."""
     arguments = stub.cmdline()
     return Path(arguments[1]).parent.parent.name if len(arguments) > 1 else ""
-
-
-def _stands_still(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return process.status() == psutil.STATUS_STOPPED
-    return False
 
 
 def end_orphans(settings: ServeSettings) -> None:

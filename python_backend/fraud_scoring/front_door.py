@@ -11,8 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +26,7 @@ from fraud_scoring.validation import RowRules, read_parameters
 from fraud_scoring.windows import Int64
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One caller's request: `rows` [N, C] as sent, its parameters as JSON text, whether it asks for `features`."""
 
     rows: Int64

@@ -329,12 +329,13 @@ class RoutesWatch:
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
+        self._path = os.fspath(repository / ROUTES_FILE)
         self._seen: tuple[int, int, int] | None = None
 
     def news(self) -> Routes | None:
         """The table, if it is not the one that was returned, or refused, last; raises what `Routes.read` does."""
         try:
-            entry = (self._repository / ROUTES_FILE).stat()
+            entry = os.stat(self._path)  # noqa: PTH116 - asked before every batch: a third of the time
             there = (entry.st_ino, entry.st_mtime_ns, entry.st_size)
         except OSError:
             there = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,7 @@ Longer where a window is: an entity goes with the record of its newest event, wh
 _VERDICT_BYTES: Final = 4 * (1 + wire.VERDICT_WIDTH)
 
 
-@dataclass(frozen=True)
-class Answers:
+class Answers(NamedTuple):
     """A batch of answers: score FP32 [N], verdict INT32 [N, 6], features FP32 [N, F]."""
 
     score: Float32
