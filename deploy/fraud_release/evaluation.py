@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fraud_release.learning import Labels
 from fraud_release.splits import Mask, Split
-from fraud_scoring.features import Float32
+from fraud_scoring.features import Float32, Float64
 from fraud_scoring.schema import MICROSECONDS_PER_DAY
 from fraud_scoring.windows import Int64
 
@@ -30,7 +30,7 @@ class Quality:
         return asdict(self)
 
 
-def quality(score: Float32, is_fraud: Labels, customer: Int64, times_us: Int64) -> Quality:
+def quality(score: Float32 | Float64, is_fraud: Labels, customer: Int64, times_us: Int64) -> Quality:
     """Quality of `score` FP32 [N]; both classes must be there."""
     return Quality(
         transactions=len(score),
@@ -41,7 +41,9 @@ def quality(score: Float32, is_fraud: Labels, customer: Int64, times_us: Int64) 
     )
 
 
-def card_precision(score: Float32, is_fraud: Labels, customer: Int64, times_us: Int64, top: int = CARDS_A_DAY) -> float:
+def card_precision(
+    score: Float32 | Float64, is_fraud: Labels, customer: Int64, times_us: Int64, top: int = CARDS_A_DAY
+) -> float:
     """Card precision@top (Fraud Detection Handbook, ch. 4): a card's score is its highest of the day; a card that was
     found is not looked at again on later days."""
     day = times_us // MICROSECONDS_PER_DAY

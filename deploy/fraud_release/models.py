@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
+import lightgbm
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from fraud_release.learning import PARAMETERS, Labels, fit_trees
-from fraud_scoring.features import Float32
+from fraud_scoring.features import Float32, Float64
 
 MODELS: Final = ("trees", "mlp", "blend")
 Margins = Callable[[Float32], Float32]
@@ -33,6 +35,22 @@ TREES_SHARE: Final = 0.7
 MOST_ROWS: Final = 300_000
 _HIDDEN: Final = (32, 16)
 _EPOCHS: Final = 12
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Boosted trees as margins, and what they split by."""
+
+    booster: lightgbm.Booster
+
+    def __call__(self, rows: Float32) -> Float32:
+        margins: Float32 = np.asarray(self.booster.predict(rows, raw_score=True)).astype(np.float32)
+        return margins
+
+    def gain(self) -> Float64:
+        """[F] the share of all splits' loss reduction that is each feature's."""
+        gain = np.asarray(self.booster.feature_importance("gain"), np.float64)
+        return gain / max(float(gain.sum()), 1e-12)
 
 
 def fit(kind: str, features: Float32, is_fraud: Labels, seed: int) -> Margins:
@@ -58,7 +76,7 @@ def _fit_trees(features: Float32, is_fraud: Labels, seed: int) -> Margins:
     booster = fit_trees(
         features, is_fraud, seed=seed, trees=TREES, progress=lambda share, text: None, parameters=SMALL_TREES
     )
-    return lambda rows: np.asarray(booster.predict(rows, raw_score=True)).astype(np.float32)
+    return Trees(booster)
 
 
 def _fit_network(features: Float32, is_fraud: Labels, seed: int) -> Margins:

@@ -6,7 +6,8 @@ model is trained on, cards and delay as in a test, and its margins are scaled to
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -14,10 +15,12 @@ import numpy as np
 
 from fraud_data import Transactions
 from fraud_data.labels import fraud_known_at
+from fraud_release.curves import Scored, cost_summary
 from fraud_release.evaluation import calibration_error, quality
-from fraud_release.learning import Progress, fit_calibration
-from fraud_release.models import Margins, fit
+from fraud_release.learning import Costs, Progress, choose_thresholds, fit_calibration
+from fraud_release.models import Margins, Trees, fit
 from fraud_release.protocol import Cards, Fold, Protocol, cards, make_fold
+from fraud_scoring.errors import InvalidInput
 from fraud_scoring.features import Float32, Float64, replay
 from fraud_scoring.schema import Schema
 
@@ -50,6 +53,12 @@ class Study:
     model: str
     protocol: Protocol
     measured: tuple[Measured, ...]
+    scored: tuple[Scored, ...] = field(default=(), compare=False, repr=False)
+    """The test rows of each fold, with the first seed."""
+    gain: dict[str, float] = field(default_factory=dict)
+    """Share of the trees' loss reduction by feature, over folds and seeds; empty where the model is no trees."""
+    without: tuple[str, ...] = ()
+    """The features that were left out."""
 
     @cached_property
     def mean(self) -> dict[str, float]:
@@ -69,7 +78,16 @@ class Study:
     def as_dict(self) -> dict[str, Any]:
         protocol = {**asdict(self.protocol), "first_day": self.protocol.first_day.isoformat()}
         folds = [asdict(one) for one in self.measured]
-        return {"model": self.model, "protocol": protocol, "mean": self.mean, "spread": self.spread, "folds": folds}
+        return {
+            "model": self.model,
+            "without": list(self.without),
+            "protocol": protocol,
+            "mean": self.mean,
+            "spread": self.spread,
+            "cost": cost_summary(self.scored, Costs()),
+            "gain": self.gain,
+            "folds": folds,
+        }
 
 
 def missed(study: Study) -> dict[str, float]:
@@ -79,12 +97,40 @@ def missed(study: Study) -> dict[str, float]:
     return low | {name: target for name, target in AT_MOST.items() if study.mean[name] > target}
 
 
-def run(
-    data: Transactions, schema: Schema, protocol: Protocol, model: str, seeds: range, *, progress: Progress
-) -> Study:
-    """Each fold with each seed; labels are known `delay_days` after their transactions."""
+def study_features(data: Transactions, schema: Schema, protocol: Protocol, progress: Progress) -> Float32:
+    """Features FP32 [N, F] of the whole history; labels are known `delay_days` after their transactions."""
     progress(0.0, "features of the whole history")
-    features = np.ascontiguousarray(replay(schema, data.rows, fraud_known_at(data, schema, protocol.delay_days)))
+    return np.ascontiguousarray(replay(schema, data.rows, fraud_known_at(data, schema, protocol.delay_days)))
+
+
+def kept_columns(schema: Schema, without: Collection[str]) -> list[int]:
+    """The positions of the features that are not left out; InvalidInput for a name that is none or where none stays."""
+    if unknown := [name for name in without if name not in schema.feature_names]:
+        names = ", ".join(schema.feature_names)
+        raise InvalidInput(f"--without {unknown[0]}: schema {schema.name} has no such feature; it has {names}")
+    kept = [place for place, name in enumerate(schema.feature_names) if name not in without]
+    if not kept:
+        raise InvalidInput("--without: no feature is left to learn from; leave out fewer")
+    return kept
+
+
+def run(
+    data: Transactions,
+    schema: Schema,
+    protocol: Protocol,
+    model: str,
+    seeds: range,
+    *,
+    progress: Progress,
+    features: Float32 | None = None,
+    without: tuple[str, ...] = (),
+) -> Study:
+    """Each fold with each seed, on `study_features` (computed here if not given) `without` some of them."""
+    kept = kept_columns(schema, without)
+    if features is None:
+        features = study_features(data, schema, protocol, progress)
+    if without:
+        features = np.ascontiguousarray(features[:, kept])
     of = cards(data, schema)
     amount_of_work = len(seeds) * len(
         {start for first in protocol.starts for start in (first, first - _back(protocol))}
@@ -99,15 +145,41 @@ def run(
             models[start, seed] = fit(model, features[fold.train], of.is_fraud[fold.train], seed)
         return fold, models[start, seed](features[fold.test])
 
-    measured = []
+    measured, scored = [], []
     for seed in seeds:
         for start in protocol.starts:
             earlier, margin_before = trained(start - _back(protocol), seed)
             calibration = fit_calibration(margin_before, of.is_fraud[earlier.test])
             fold, margin = trained(start, seed)
             measured.append(_measure(data, schema, of, fold, margin, calibration, seed))
+            if seed == seeds[0]:
+                before = _scored(data, schema, of, earlier, margin_before, calibration)
+                chosen = choose_thresholds(before.score, before.is_fraud, before.amount_minor, Costs())
+                now = _scored(data, schema, of, fold, margin, calibration)
+                scored.append(replace(now, review_at=chosen[0], decline_at=chosen[1]))
     progress(1.0, "measured")
-    return Study(model, protocol, tuple(measured))
+    names = [schema.feature_names[place] for place in kept]
+    return Study(model, protocol, tuple(measured), tuple(scored), _gain(models, protocol, names), without)
+
+
+def _gain(models: dict[tuple[int, int], Margins], protocol: Protocol, names: list[str]) -> dict[str, float]:
+    """The mean over the models of the folds themselves, most first."""
+    gains = [one.gain() for (start, _), one in models.items() if start in protocol.starts and isinstance(one, Trees)]
+    if not gains:
+        return {}
+    mean = np.mean(gains, axis=0)
+    return {names[place]: float(mean[place]) for place in np.argsort(-mean, kind="stable")}
+
+
+def _calibrated(margin: Float32, calibration: tuple[Float64, Float64]) -> Float32:
+    return np.interp(margin.astype(np.float64), *calibration).astype(np.float32)
+
+
+def _scored(
+    data: Transactions, schema: Schema, of: Cards, fold: Fold, margin: Float32, calibration: tuple[Float64, Float64]
+) -> Scored:
+    amount = data.rows[fold.test, schema.amount_index]
+    return Scored(fold.start, _calibrated(margin, calibration), of.is_fraud[fold.test], amount)
 
 
 def _back(protocol: Protocol) -> int:
@@ -125,7 +197,7 @@ def _measure(
     seed: int,
 ) -> Measured:
     is_fraud = of.is_fraud[fold.test]
-    score = np.interp(margin.astype(np.float64), *calibration).astype(np.float32)
+    score = _calibrated(margin, calibration)
     # ranked by margin: far from all knots, different margins may have one probability
     ranked = quality(margin, is_fraud, of.customer[fold.test], data.rows[fold.test, schema.time_index])
     return Measured(

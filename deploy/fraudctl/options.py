@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+
+
+class SchemaFile(click.Path):
+    """A schema's file; the bare name of a packaged schema stands for its file, where no file here has that name."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from fraud_scoring.schema import PACKAGED, packaged_file
+
+        if str(value) in PACKAGED and not Path(value).exists():
+            return packaged_file(str(value))
+        return super().convert(value, param, ctx)
+
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object on standard output, and nothing else there."
@@ -17,7 +33,9 @@ repository_option = click.option(
     help="The model repository that Triton serves.",
 )
 schema_option = click.option(
-    "--schema", type=click.Path(path_type=Path), help="Schema file; the default schema without it."
+    "--schema",
+    type=SchemaFile(),
+    help="Schema file, or the name of one that comes with the package: rich.  [default: the default schema]",
 )
 url_option = click.option(
     "--url", default="localhost:8001", show_default=True, help="The server's gRPC address, host:port."

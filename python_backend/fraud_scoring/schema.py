@@ -217,6 +217,9 @@ def load_schema(path: Path) -> Schema:
     return Schema.parse(document)
 
 
+PACKAGED: Final = ("default", "rich")
+
+
 def default_schema() -> Schema:
     """The schema that comes with the package: five columns, the Handbook's features and amount ratios."""
     return packaged_schema("default")
@@ -224,8 +227,12 @@ def default_schema() -> Schema:
 
 def packaged_schema(name: str) -> Schema:
     """A schema that comes with the package: `default`, or `rich` with features that find more and cost more."""
-    text = resources.files("fraud_scoring").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    return Schema.parse(yaml.safe_load(text))
+    return load_schema(packaged_file(name))
+
+
+def packaged_file(name: str) -> Path:
+    """Where one of PACKAGED lies."""
+    return Path(str(resources.files("fraud_scoring").joinpath(f"{name}.yaml")))
 
 
 def _entries(where: str, document: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

@@ -11,7 +11,8 @@ import pytest
 from fraud_data import SimulatorSettings, Transactions, simulate
 from fraud_release.evaluation import calibration_error
 from fraud_release.protocol import Protocol
-from fraud_release.study import Study, run
+from fraud_release.study import Study, kept_columns, run
+from fraud_scoring.errors import InvalidInput
 from support.rows import DEFAULT_SCHEMA
 
 PROTOCOL = Protocol(first_day=date(2018, 4, 22), folds=1)
@@ -53,3 +54,22 @@ def test_calibration_error_is_the_mean_gap_between_score_and_share_over_bins_of_
     score = np.array([0.1, 0.2, 0.8, 0.9], np.float32)
     assert calibration_error(score, np.array([0, 0, 1, 1], np.int8), bins=2) == pytest.approx(0.15)
     assert calibration_error(score, np.array([0, 1, 0, 1], np.int8), bins=1) == pytest.approx(0.0, abs=1e-7)
+
+
+def test_a_study_keeps_what_is_drawn_of_it(data: Transactions) -> None:
+    found = study(data, "trees")
+    assert [len(one.score) for one in found.scored] == [found.measured[0].transactions]
+    assert all(0 < one.review_at <= one.decline_at for one in found.scored)
+    assert sum(found.gain.values()) == pytest.approx(1.0)
+    assert set(found.gain) == set(DEFAULT_SCHEMA.feature_names)
+
+
+def test_features_can_be_left_out(data: Transactions) -> None:
+    names = ("terminal_fraud_rate_30d", "amount")
+    found = run(data, DEFAULT_SCHEMA, PROTOCOL, "trees", range(1, 2), progress=lambda share, text: None, without=names)
+    assert set(found.gain) == set(DEFAULT_SCHEMA.feature_names) - set(names)
+    assert found.without == names
+    with pytest.raises(InvalidInput, match="--without colour"):
+        kept_columns(DEFAULT_SCHEMA, ["colour"])
+    with pytest.raises(InvalidInput, match="no feature is left"):
+        kept_columns(DEFAULT_SCHEMA, DEFAULT_SCHEMA.feature_names)

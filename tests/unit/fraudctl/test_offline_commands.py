@@ -13,6 +13,7 @@ from fraud_data import read_transactions
 from fraud_data.labels import fraud_known_at
 from fraud_scoring.features import replay
 from fraud_scoring.routes import Routes
+from fraud_scoring.schema import packaged_schema
 from fraud_scoring.stores import open_store
 from support.rows import DEFAULT_SCHEMA
 
@@ -38,6 +39,16 @@ def test_replay_writes_the_features_by_name_with_the_ids(fraudctl, transactions:
     found = frame.drop("transaction_id").to_numpy()
     assert np.ascontiguousarray(found).tobytes() == np.ascontiguousarray(wanted).tobytes()
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_a_packaged_schema_goes_by_its_name(fraudctl, transactions: Path, tmp_path: Path) -> None:
+    out = tmp_path / "features.parquet"
+    ran = fraudctl("features", "replay", "--data", transactions, "--out", out, "--schema", "rich", "--limit", 50)
+    assert ran.code == 0
+    assert pl.read_parquet(out).columns == ["transaction_id", *packaged_schema("rich").feature_names]
+    refused = fraudctl("features", "replay", "--data", transactions, "--out", out, "--schema", "poor")
+    assert refused.code == 2
+    assert "schema file poor" in refused.err
 
 
 def test_replay_of_a_limit_is_the_beginning_of_the_whole(fraudctl, transactions: Path, tmp_path: Path) -> None:
