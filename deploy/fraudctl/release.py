@@ -22,6 +22,7 @@ from fraudctl.options import (
 from fraudctl.release_gates import gates
 from fraudctl.release_trust import admit, keys, seal, sign, unseal, verify
 from fraudctl.report import emit, progress
+from fraudctl.score_cost import cost
 
 _cost = click.FloatRange(0, 1e9)
 
@@ -31,7 +32,7 @@ def release() -> None:
     """Train releases, look at them, let them rise. A release is immutable: features, model, decision, one name."""
 
 
-for _command in (admit, build, engines, evaluate, gates, keys, seal, sign, unseal, verify, *registry.COMMANDS):
+for _command in (admit, build, cost, engines, evaluate, gates, keys, seal, sign, unseal, verify, *registry.COMMANDS):
     release.add_command(_command)
 
 
