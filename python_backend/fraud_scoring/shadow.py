@@ -1,6 +1,6 @@
 """Challengers score what the champion scored, after the reply, from the state that the champion saw.
 
-The request path hands over references and one small copy, and wakes nobody. A thread looks four times a second at what
+The request path hands over references and one small copy, and wakes nobody. A thread looks twice a second at what
 has gathered: one call of a challenger's model for hundreds of rows, so that few requests meet it at work. It does
 nothing while the front door is busy; what then has waited too long, or finds no room, is dropped and counted. Nothing
 here can record anything: histories come from the batch that was answered, and the log is a writer's of its own.
@@ -35,7 +35,7 @@ from fraud_scoring.routing import Answered, BatchFeatures, Model
 from fraud_scoring.stores import Answers
 from fraud_scoring.windows import Int64
 
-EVERY_S: Final = 0.25
+EVERY_S: Final = 0.5
 """How long rows gather. The longer, the fewer requests meet the shadow at work."""
 LATE_S: Final = 2.0
 """Rows that waited longer than this are dropped."""
@@ -204,7 +204,7 @@ class Shadow:
             self._thread.join(CALL_S + 1.0)
 
     def look(self) -> None:
-        """Score what has gathered; the thread's work, four times a second."""
+        """Score what has gathered; the thread's work, twice a second."""
         self._drop_late()
         seen = [self._waiting.popleft() for _ in range(len(self._waiting))]  # more may come meanwhile
         try:
