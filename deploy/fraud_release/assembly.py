@@ -21,6 +21,7 @@ from typing import Any, Final
 from fraud_release.check_rows import CHECK_ROWS_FILE
 from fraud_release.errors import ReleaseRefused
 from fraud_release.statement import SIGNATURE_FILE
+from fraud_release.trained import TRAINED_FILES
 from fraud_scoring.reference import REFERENCE_FILE
 from fraud_scoring.releases import (
     DECISION_FILE,
@@ -37,8 +38,6 @@ from fraud_scoring.releases import (
 from fraud_scoring.schema import Schema
 
 TEMPLATE_FOLDER: Final = "release_template"
-TRAINED_FILE: Final = "trained.txt"
-"""The trees as LightGBM writes them: what the exported model is compared with, long after the training."""
 _LOCK_FILE: Final = ".release.lock"
 STAGING: Final = ".staging-"
 CACHE: Final = "__pycache__"
@@ -77,7 +76,7 @@ def write_release(
     """Write release `number`; returns its manifest.
 
     `artifacts` holds the bytes of schema.json, model.onnx, decision.json, golden.npz and, where they are there,
-    reference.json (for drift), check_rows.npz (for engines) and trained.txt (for gates); `facts` goes into the
+    reference.json (for drift), check_rows.npz (for engines) and the trained model (for gates); `facts` goes into the
     manifest. `sign` is given the hash of every file by its path, and gives the signature; without it the release stays
     unsigned, and no server takes it.
     """
@@ -91,7 +90,7 @@ def write_release(
         f"{names['decision']}/1/{DECISION_FILE}": artifacts[DECISION_FILE],
         f"{names['ensemble']}/{GOLDEN_FILE}": artifacts[GOLDEN_FILE],
     }
-    for file in (REFERENCE_FILE, CHECK_ROWS_FILE, TRAINED_FILE):
+    for file in (REFERENCE_FILE, CHECK_ROWS_FILE, *TRAINED_FILES):
         if file in artifacts:
             contents[f"{names['ensemble']}/{file}"] = artifacts[file]
     values = {"release": release, "columns": schema.width, "features": len(schema.features)}

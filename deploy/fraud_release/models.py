@@ -5,17 +5,15 @@ Each is fitted on features FP32 [N, F] and labels, and gives margins: log odds, 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import lightgbm
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
 
 from fraud_release.learning import PARAMETERS, Labels, fit_trees
+from fraud_release.network import fit_network
 from fraud_scoring.features import Float32, Float64
 
 MODELS: Final = ("trees", "mlp", "blend")
@@ -33,8 +31,6 @@ TREES: Final = 180
 TREES_SHARE: Final = 0.7
 """Of a blend's margin; the rest is the network's."""
 MOST_ROWS: Final = 300_000
-_HIDDEN: Final = (32, 16)
-_EPOCHS: Final = 12
 
 
 @dataclass(frozen=True)
@@ -58,11 +54,11 @@ def fit(kind: str, features: Float32, is_fraud: Labels, seed: int) -> Margins:
     if kind == "blend":
         trees, network = (fit(one, features, is_fraud, seed) for one in ("trees", "mlp"))
         return lambda rows: (TREES_SHARE * trees(rows) + (1 - TREES_SHARE) * network(rows)).astype(np.float32)
-    features, is_fraud = _fewer(features, is_fraud, seed)
-    return _fit_network(features, is_fraud, seed) if kind == "mlp" else _fit_trees(features, is_fraud, seed)
+    features, is_fraud = fewer(features, is_fraud, seed)
+    return fit_network(features, is_fraud, seed).margin if kind == "mlp" else _fit_trees(features, is_fraud, seed)
 
 
-def _fewer(features: Float32, is_fraud: Labels, seed: int) -> tuple[Float32, Labels]:
+def fewer(features: Float32, is_fraud: Labels, seed: int) -> tuple[Float32, Labels]:
     """At most MOST_ROWS: all frauds, and genuine payments by chance; calibration puts the odds right again."""
     if len(features) <= MOST_ROWS:
         return features, is_fraud
@@ -77,25 +73,3 @@ def _fit_trees(features: Float32, is_fraud: Labels, seed: int) -> Margins:
         features, is_fraud, seed=seed, trees=TREES, progress=lambda share, text: None, parameters=SMALL_TREES
     )
     return Trees(booster)
-
-
-def _fit_network(features: Float32, is_fraud: Labels, seed: int) -> Margins:
-    """Two hidden layers over log-scaled, standardised features."""
-    scaled = _log_scaled(features)
-    mean, spread = scaled.mean(axis=0), np.maximum(scaled.std(axis=0), 1e-6)
-    network = MLPClassifier(_HIDDEN, alpha=1e-3, batch_size=512, max_iter=_EPOCHS, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it stops after _EPOCHS on purpose
-        network.fit((scaled - mean) / spread, is_fraud)
-
-    def margins(rows: Float32) -> Float32:
-        chance = network.predict_proba((_log_scaled(rows) - mean) / spread)
-        odds: Float32 = np.subtract(*np.log(np.maximum(chance[:, ::-1], 1e-13)).T).astype(np.float32)
-        return odds
-
-    return margins
-
-
-def _log_scaled(features: Float32) -> Float32:
-    scaled: Float32 = np.sign(features) * np.log1p(np.abs(features))
-    return scaled

@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import lightgbm
 import numpy as np
 
 from fraud_data import Transactions
 from fraud_data.labels import DEFAULT_LABEL_DAYS, fraud_known_at
 from fraud_release.agreement import check_plain_form
-from fraud_release.assembly import TRAINED_FILE, next_release, write_release
+from fraud_release.assembly import next_release, write_release
 from fraud_release.check_rows import CHECK_ROWS_FILE, check_rows_file
 from fraud_release.errors import ReleaseRefused
 from fraud_release.evaluation import not_known_as_compromised, quality
@@ -31,13 +30,12 @@ from fraud_release.learning import (
     choose_thresholds,
     fit_calibration,
     fit_scorecard,
-    fit_trees,
 )
 from fraud_release.reference import reference_file
 from fraud_release.signing import new_statement
 from fraud_release.splits import Split, SplitDays, split_by_time
 from fraud_release.statement import sign
-from fraud_release.tree_onnx import to_onnx
+from fraud_release.trained import TrainedModel, fit_model
 from fraud_release.trust import named_signing_key, open_signing_key
 from fraud_scoring.decision import DecisionRule
 from fraud_scoring.errors import InvalidInput
@@ -61,6 +59,8 @@ class Plan:
     costs: Costs = field(default_factory=Costs)
     label_days: float = DEFAULT_LABEL_DAYS
     trees: int = 300
+    model: str = "trees"
+    """One of models.MODELS: boosted trees, a network, or a blend of both."""
     seed: int = 7
     background: int = 2
     """Genuine payments that the reasons are measured against; 0: reasons by the scorecard's points."""
@@ -93,14 +93,15 @@ def train(
         _check_classes(data, split)
         progress(0.02, "features of the whole history")
         features = np.ascontiguousarray(replay(schema, data.rows, known_at))
-        booster = fit_trees(
+        model = fit_model(
+            plan.model,
             features[split.train],
             data.is_fraud[split.train],
             seed=plan.seed,
             trees=plan.trees,
             progress=lambda share, text: progress(0.10 + 0.7 * share, text),
         )
-        graph = to_onnx(booster, len(schema.features)).SerializeToString()
+        graph = model.graph(len(schema.features)).SerializeToString()
         progress(0.82, "calibration, thresholds, reasons")
         rule = _fit_rule(number, graph, schema, data, features, split, plan.costs)
         pipeline = Pipeline(schema, rule, in_this_process(graph))
@@ -108,7 +109,7 @@ def train(
         pipeline = Pipeline(schema, rule, pipeline.margin)
         progress(0.88, "parity of the exported model")
         test = features[split.test]
-        _check_parity(booster, pipeline, test[:PARITY_ROWS])
+        _check_parity(model, pipeline, test[:PARITY_ROWS])
         plain_form = check_plain_form(pipeline, graph, features)
         progress(0.92, "evaluation")
         evaluation = _evaluate(pipeline.decide(test), data, known_at, split, schema)
@@ -119,7 +120,7 @@ def train(
             MODEL_FILE: graph,
             DECISION_FILE: rule.to_json().encode(),
             GOLDEN_FILE: golden_file(pipeline, plan.seed),
-            TRAINED_FILE: booster.model_to_string().encode(),
+            **model.files(),
             CHECK_ROWS_FILE: check_rows_file(test, data.is_fraud[split.test], plan.seed),
             REFERENCE_FILE: reference_file(number, schema, data, features, validated, split.validation, plan.costs),
         }
@@ -197,9 +198,9 @@ def _explain(
     return replace(rule, explanation=explanation), facts
 
 
-def _check_parity(booster: lightgbm.Booster, pipeline: Pipeline, features: Float32) -> None:
+def _check_parity(model: TrainedModel, pipeline: Pipeline, features: Float32) -> None:
     """The exported graph gives the trained model's margin, and a row alone what it gives in a batch: to the bit."""
-    trained = np.asarray(booster.predict(features, raw_score=True)).astype(np.float32)
+    trained = model.margin(features)
     exported = pipeline.margin(features)[:, 0]
     differ = np.flatnonzero(trained.view(np.uint32) != exported.view(np.uint32))
     if len(differ):
@@ -243,7 +244,7 @@ def _evaluate(
 
 
 def _versions() -> dict[str, str]:
-    packages = ("fraudserve", "numpy", "numba", "lightgbm", "onnx", "onnxruntime")
+    packages = ("fraudserve", "numpy", "numba", "lightgbm", "scikit-learn", "onnx", "onnxruntime")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
 
 

@@ -51,6 +51,13 @@ for _command in (admit, build, cost, engines, evaluate, gates, keys, seal, sign,
 @click.option(
     "--label-days", default=6.0, show_default=True, help="When labels are known, where the data does not say."
 )
+@click.option(
+    "--model",
+    type=click.Choice(["trees", "mlp", "blend"]),
+    default="trees",
+    show_default=True,
+    help="Boosted trees, a small neural network, or a blend of both.",
+)
 @click.option("--trees", default=300, show_default=True, type=click.IntRange(min=1), help="How many trees to boost.")
 @seed_option
 @click.option("--review-cost", default=4.0, show_default=True, type=_cost, help="Of one review, major units.")
@@ -116,6 +123,7 @@ def train(
         ),
         label_days=options["label_days"],
         trees=options["trees"],
+        model=options["model"],
         seed=options["seed"],
         background=options["background"],
     )

@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fraud_release.assembly import TRAINED_FILE, next_release, write_release
+from fraud_release.assembly import next_release, write_release
 from fraud_release.golden import golden_file
 from fraud_release.signing import new_statement
 from fraud_release.statement import sign
+from fraud_release.trained import TRAINED_FILES
 from fraud_release.trust import named_signing_key, open_signing_key
 from fraud_scoring.decision import DecisionRule
 from fraud_scoring.pipeline import Pipeline, in_this_process
@@ -58,7 +59,7 @@ def variant(
             MODEL_FILE: model,
             DECISION_FILE: decided.to_json().encode(),
             GOLDEN_FILE: golden(golden_file(Pipeline(schema, decided, in_this_process(model)), 7)),
-            TRAINED_FILE: trained((ensemble / TRAINED_FILE).read_bytes()),
+            **{name: trained((ensemble / name).read_bytes()) for name in TRAINED_FILES if (ensemble / name).exists()},
         }
         write_release(
             repository,

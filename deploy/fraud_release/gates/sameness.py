@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 
-import lightgbm
 import numpy as np
 
-from fraud_release.assembly import TRAINED_FILE
 from fraud_release.gates.evidence import Opened
 from fraud_release.gates.result import GateResult, not_run
+from fraud_release.trained import TRAINED_FILES, TrainedModel
 from fraud_scoring.features import Float32
 from fraud_scoring.releases import GOLDEN_FILE, ensemble_name
 
@@ -30,11 +29,10 @@ def parity_gates(release: Opened, features: Float32) -> list[GateResult]:
         0,
         f"of {len(alone):,} rows alone that get another margin than in a batch",
     )
-    text = release.contents.get(f"{ensemble_name(release.number)}/{TRAINED_FILE}")
-    if text is None:
-        return [not_run("parity", f"the release carries no {TRAINED_FILE}; train it again"), batch]
-    booster = lightgbm.Booster(model_str=text.decode())
-    trained = np.asarray(booster.predict(rows, raw_score=True)).astype(np.float32)
+    model = TrainedModel.of_files(_trained_files(release))
+    if model is None:
+        return [not_run("parity", "the release carries no trained model; train it again"), batch]
+    trained = model.margin(rows)
     differ = _differ(trained, exported)
     told = f"of {len(rows):,} margins of the exported model that differ from the trained one's"
     return [GateResult("parity", differ == 0, differ, 0, told), batch]
@@ -55,6 +53,11 @@ def golden_gate(release: Opened) -> GateResult:
                 differ |= np.not_equal(*pairs).any(axis=1)
     count = int(differ.sum())
     return GateResult("golden vectors", count == 0, count, 0, f"of {len(differ)} that are answered otherwise than then")
+
+
+def _trained_files(release: Opened) -> dict[str, bytes]:
+    folder = ensemble_name(release.number)
+    return {name: release.contents[path] for name in TRAINED_FILES if (path := f"{folder}/{name}") in release.contents}
 
 
 def _differ(one: Float32, other: Float32) -> int:

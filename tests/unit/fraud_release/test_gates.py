@@ -130,7 +130,7 @@ def test_a_release_without_its_trained_model_fails_parity(repository: Path, ask:
     less = {path: content for path, content in opened.contents.items() if not path.endswith("trained.txt")}
     result = parity_gates(replace(opened, contents=less), np.zeros((3, len(DEFAULT_SCHEMA.features)), np.float32))[0]
     assert not result.passed
-    assert "carries no trained.txt; train it again" in result.detail
+    assert "carries no trained model; train it again" in result.detail
 
 
 def test_a_model_that_looks_at_the_batch_is_found(repository: Path, ask: Ask) -> None:

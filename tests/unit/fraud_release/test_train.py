@@ -16,6 +16,7 @@ from fraud_release.errors import ReleaseRefused
 from fraud_release.learning import PARAMETERS, fit_trees
 from fraud_release.splits import SplitDays, split_by_time
 from fraud_release.train import LEAST_AUC, _check_parity
+from fraud_release.trained import TrainedModel
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.features import replay
 from fraud_scoring.pipeline import Pipeline
@@ -136,7 +137,7 @@ def test_a_graph_that_is_not_the_trained_model_does_not_pass(trained, history: T
     features = np.ascontiguousarray(replay(DEFAULT_SCHEMA, history.rows[:3_000]))
     other = fit_trees(features, history.is_fraud[:3_000], seed=1, trees=3, progress=lambda share, text: None)
     with pytest.raises(ReleaseRefused, match=r"parity: \d+ of 3000 margins of the exported model differ"):
-        _check_parity(other, Pipeline.load(trained.repository, 1), features)
+        _check_parity(TrainedModel(other, None), Pipeline.load(trained.repository, 1), features)
 
 
 @pytest.mark.parametrize("stage", [0.0, 0.3, 0.81, 0.85, 0.9, 0.95])
