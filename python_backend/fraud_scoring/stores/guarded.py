@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
+import numpy as np
+
 from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers, Recorded, WindowStore, open_store
@@ -39,8 +41,10 @@ PAUSE_S: Final = (0.1, 0.25)
 """Between two attempts, by chance, so that many processes do not return in the same moment."""
 PATIENT_S: Final = 1.0
 """For calls that nobody waits for."""
-AT_ONCE: Final = 1024
-"""Rows of the backlog that one call records."""
+AT_ONCE: Final = 256
+"""Rows of the backlog that one call records: requests wait some milliseconds for the interpreter meanwhile."""
+FEW: Final = 64
+"""Rows of the backlog that are recorded while requests wait."""
 LATE_IN_A_ROW: Final = 3
 _SAMPLE: Final = 64
 
@@ -205,8 +209,10 @@ class GuardedStore:
         """Record what waits and read, as callers would; whether the store is back."""
         try:
             store = self._opened()
+            store.bound(time.monotonic() + PATIENT_S)
+            store.recall(np.zeros(1, np.int64))  # is there anybody, and the right one?
             self._record_what_waits(store, PATIENT_S)
-            while len(self._backlog) > AT_ONCE:
+            while len(self._backlog) > FEW:
                 self._record_what_waits(store, PATIENT_S)
             self._probe(store)
             with self._lock:  # the rest, while nothing can be added to it
