@@ -50,9 +50,9 @@ def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
 
 
 def windows(store: WindowStore, rows: Int64) -> list[list[list[int]]]:
-    """The events of each entity of `rows`, per column."""
+    """The events of the entity of each of `rows`, per column: a store may give its entities in any order."""
     return [
-        [history.events[a:b].tolist() for a, b in zip(history.offsets, history.offsets[1:], strict=False)]
+        [history.events[history.offsets[at] : history.offsets[at + 1]].tolist() for at in history.segment.tolist()]
         for history in store.read(rows)
     ]
 

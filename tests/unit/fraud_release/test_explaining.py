@@ -93,7 +93,7 @@ class TestATrainedRelease:
         facts = trained.manifest["explanation"]
         assert facts["groups"] == [group.name for group in rule.explanation.groups]
         assert (facts["background_rows"], facts["large_background_rows"]) == (2, 512)
-        assert 0 < facts["error_share_p95"] < 0.15
+        assert 0 < facts["error_share_p95"] < 0.3
         assert "fraud_decision_r0001/1/decision.json" in trained.manifest["files"]
 
     def test_gives_reasons_that_push_the_margin_up(self, trained, history) -> None:
