@@ -16,7 +16,8 @@ class Turns:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.turns = 0
-        self._relay = threading.Thread(target=self._run, name="turns")
+        self._give_up = threading.Event()
+        self._relay = threading.Thread(target=self._run, name="turns", daemon=True)
 
     def __enter__(self) -> Turns:
         self._relay.start()
@@ -25,6 +26,8 @@ class Turns:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._give_up.set()
         self._relay.join()
 
     def _run(self) -> None:
@@ -37,7 +40,9 @@ class Turns:
             ready.register(server, selectors.EVENT_READ, client)
             spoke: object = server
             while True:
-                for key, _ in ready.select():
+                if self._give_up.is_set():
+                    return
+                for key, _ in ready.select(0.1):
                     data = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
                     if not data:
                         ready.close()
