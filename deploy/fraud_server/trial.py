@@ -26,7 +26,7 @@ from fraud_release.trust import TrustSettings
 from fraud_scoring.releases import release_name
 from fraud_scoring.routes import Routes
 from fraud_scoring.windows import Int64
-from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL
+from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL, VERDICT_COLUMNS, Source
 from fraud_server.errors import CannotServe
 from fraud_server.ports import free_ports
 from fraud_server.process import PROCESS_FILE
@@ -36,6 +36,7 @@ from fraud_server.supervisor import Supervisor
 RATE: Final = 100.0
 """Transactions a second, each sent when it is due and not when the one before was answered."""
 WARM_UP: Final = 50
+_SOURCE: Final = VERDICT_COLUMNS.index("source")
 PATIENCE_S: Final = 5.0
 """An answer that takes longer is none."""
 
@@ -112,7 +113,7 @@ def _without_collections() -> Iterator[None]:
 
 
 async def _ask(url: str, rows: Int64, rate: float) -> NDArray[np.float64]:
-    """Milliseconds [N] from when each row was due to its answer; ∞ where none came."""
+    """Milliseconds [N] from when each row was due to its answer; ∞ where none of its own came."""
     latency = np.full(len(rows), np.inf)
     async with AsyncFraudClient(url) as client:
         await client.ready()
@@ -122,8 +123,9 @@ async def _ask(url: str, rows: Int64, rate: float) -> NDArray[np.float64]:
             due = began + index / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             with suppress(FraudClientError):
-                await client.score_rows(rows[index : index + 1], deadline=PATIENCE_S)
-                latency[index] = 1e3 * (time.perf_counter() - due)
+                answer = await client.score_rows(rows[index : index + 1], deadline=PATIENCE_S)
+                if answer.verdict[0, _SOURCE] == Source.PRIMARY:  # another's answer is none of the release's
+                    latency[index] = 1e3 * (time.perf_counter() - due)
 
         await asyncio.gather(*(one(index) for index in range(len(rows))))
     return latency

@@ -44,7 +44,7 @@ def test_a_model_that_is_too_slow_fails_on_the_real_server_and_leaves_nothing_be
     assert not results["memory"].passed
     assert found.memory_mib > 50.0
     generous = server_gates(found, Tolerances(latency_ms=float("inf"), memory_mib=65_536.0))
-    assert [one.passed for one in generous] == [True, True, True]
+    assert {one.name: one.passed for one in generous}["memory"]
     assert {path.name for path in repository.iterdir()} == before
     assert [one for one in psutil.Process().children() if one.name() == "tritonserver"] == []
 

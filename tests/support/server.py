@@ -134,8 +134,17 @@ class Server:
         assert len(found) == 1, found
         return found[0]
 
+    def has_one(self, model: str, release: int = 1) -> bool:
+        """Whether one python process, and not two, serves a model."""
+        return len(self._stubs(model, release)) == 1
+
     def stub(self, model: str, release: int = 1) -> psutil.Process:
         """The python process of one model, named without its release's number."""
+        found = self._stubs(model, release)
+        assert len(found) == 1, (model, found)
+        return found[0]
+
+    def _stubs(self, model: str, release: int) -> list[psutil.Process]:
         found = []
         for child in self.triton().children(recursive=True):
             if child.status() == psutil.STATUS_ZOMBIE:
@@ -143,8 +152,7 @@ class Server:
             folders = [part for argument in child.cmdline()[1:2] for part in Path(argument).parts]
             if any(part.removesuffix(f"_r{release:04d}") == model for part in folders):
                 found.append(child)
-        assert len(found) == 1, (model, found)
-        return found[0]
+        return found
 
     def parts(self) -> list[psutil.Process]:
         """The supervisor and every process under it."""

@@ -118,7 +118,7 @@ def leaning_on_the_batch() -> Callable[..., onnx.ModelProto]:
     return with_margin(nodes, {"little": np.array([1e-3], np.float32)})
 
 
-def slow(side: int = 1_500, times: int = 80) -> Callable[..., onnx.ModelProto]:
+def slow(side: int = 1_500, times: int = 600) -> Callable[..., onnx.ModelProto]:
     """The same margin, by way of products of matrices that come to nothing: as long for one row as for many."""
     nodes = [
         helper.make_node("ReduceMean", ["before"], ["mean"], axes=[0], keepdims=1),
