@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from fraud_client import DeadlineExceeded, FraudClient, FraudClientError, Policy
-from fraud_scoring.errors import STORE_AWAY, FraudError, ReleaseUnavailable
+from fraud_scoring.errors import STORE_AWAY, FraudError
 from fraud_scoring.reasons import NOT_WORKED_OUT
-from fraud_scoring.releases import GOLDEN_FILE, ensemble_name, release_name
+from fraud_scoring.releases import golden_vectors, release_name
 from fraud_scoring.routes import RoutesWatch
-from fraud_scoring.wire import VERDICT_COLUMNS, Source
+from fraud_scoring.wire import VERDICT_COLUMNS, VERDICT_RELEASE, VERDICT_SOURCE, Source
 
 _REASON: Final = VERDICT_COLUMNS.index("reason_1")
-_RELEASE: Final = VERDICT_COLUMNS.index("release")
-_SOURCE: Final = VERDICT_COLUMNS.index("source")
 
 
 class NotReady(FraudError):
@@ -70,8 +65,8 @@ class GoldenProbe:
             if STORE_AWAY in str(error):
                 raise StoreAway(str(error)) from None
             raise NotReady(f"{self._url} does not answer: {error}") from None
-        release = int(answer.verdict[0, _RELEASE])
-        if (source := int(answer.verdict[:, _SOURCE].max())) >= Source.FALLBACK_RELEASE:
+        release = int(answer.verdict[0, VERDICT_RELEASE])
+        if (source := int(answer.verdict[:, VERDICT_SOURCE].max())) >= Source.FALLBACK_RELEASE:
             raise Degraded(f"release {release_name(self.release)} does not answer, and {Source(source).name} does")
         if release != self.release and release in self._others:
             return  # the table was replaced a moment ago
@@ -95,8 +90,4 @@ class GoldenProbe:
             return
         self.release = routes.production
         self._others = set(routes.loaded)
-        try:
-            content = (self._repository / ensemble_name(self.release) / GOLDEN_FILE).read_bytes()
-        except OSError:
-            raise ReleaseUnavailable(f"release {release_name(self.release)} has no {GOLDEN_FILE}") from None
-        self._golden = dict(np.load(io.BytesIO(content)))
+        self._golden = golden_vectors(self._repository, self.release)

@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from fraud_client import FraudClient, FraudClientError, GrpcTransport, Policy
+from fraud_scoring import releases
 from fraud_scoring.errors import FraudError
-from fraud_scoring.releases import GOLDEN_FILE, ensemble_name, pinned_schema, release_name
+from fraud_scoring.releases import ensemble_name, golden_vectors, pinned_schema, release_name
 from fraud_scoring.routes import Routes, StaleRoutes
-from fraud_scoring.wire import SCORE_MODEL, VERDICT_COLUMNS
+from fraud_scoring.wire import SCORE_MODEL, VERDICT_RELEASE
 
 _LOOK_EVERY_S: Final = 0.02
 _ASK_S: Final = 2.0
-_RELEASE: Final = VERDICT_COLUMNS.index("release")
 
 
 class ChangeFailed(FraudError):
@@ -84,16 +82,12 @@ def change(
 
 
 def check_columns(repository: Path, routes: Routes) -> None:
-    """ChangeFailed unless all releases of the table are there and take the same columns."""
-    wanted = pinned_schema(repository, routes.production).columns
+    """ChangeFailed unless all releases of the table are there; ReleaseUnavailable unless they take the same columns."""
     for release in routes.loaded:
         if not (repository / ensemble_name(release)).is_dir():
             raise ChangeFailed(f"release {release_name(release)} is not in the repository; see: fraudctl release list")
-        if pinned_schema(repository, release).columns != wanted:
-            raise ChangeFailed(
-                f"release {release_name(release)} takes other columns than {release_name(routes.production)}; "
-                "releases that share a table must take the same"
-            )
+    schemas = {release: pinned_schema(repository, release) for release in routes.loaded}
+    releases.check_columns(schemas, routes.production)
 
 
 def _wait_until_loaded(
@@ -137,14 +131,14 @@ def _take_back(repository: Path, routes: Routes) -> None:
 
 def _wait_until_followed(repository: Path, routes: Routes, url: str, client: FraudClient, patience_s: float) -> None:
     """Ask dry runs until production of the new table answers them; that a release does not answer is not waited for."""
-    golden = np.load(repository / ensemble_name(routes.production) / GOLDEN_FILE)["transaction"][:1]
+    golden = golden_vectors(repository, routes.production)["transaction"][:1]
     give_up = time.monotonic() + patience_s
     while time.monotonic() < give_up:
         try:
             answer = client.score_rows(golden, dry_run=True, deadline=1.0)
         except FraudClientError as error:
             raise ChangeFailed(f"the table is changed, and {url} does not answer: {error}") from None
-        if int(answer.verdict[0, _RELEASE]) in routes.answering:
+        if int(answer.verdict[0, VERDICT_RELEASE]) in routes.answering:
             return
         time.sleep(_LOOK_EVERY_S)
     raise ChangeFailed(f"the table is changed, and {url} does not follow it within {patience_s:g} s; see its log")

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +47,31 @@ class Patience:
     back_off_most: float = 10.0
     healthy_after: float = 30.0
     """A server that lived this long starts the back-off anew."""
+
+
+@contextmanager
+def supervised(settings: ServeSettings, report: Callable[[str], None]) -> Iterator[None]:
+    """A supervised server in a thread: ready within the block, drained at its end. CannotServe if it does not come."""
+    failure: list[Exception] = []
+    supervisor = Supervisor(settings, report)
+
+    def run() -> None:
+        try:
+            supervisor.run()
+        except Exception as error:  # noqa: BLE001 - handed to the caller's thread
+            failure.append(error)
+            supervisor.ready.set()
+
+    thread = threading.Thread(target=run, name="supervisor")
+    thread.start()
+    try:
+        supervisor.ready.wait()
+        if failure:
+            raise failure[0] if isinstance(failure[0], CannotServe) else CannotServe(str(failure[0]))
+        yield
+    finally:
+        supervisor.stop()
+        thread.join()
 
 
 class Supervisor:

@@ -7,10 +7,9 @@ import gc
 import json
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,17 +25,16 @@ from fraud_release.trust import TrustSettings
 from fraud_scoring.releases import release_name
 from fraud_scoring.routes import Routes
 from fraud_scoring.windows import Int64
-from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL, VERDICT_COLUMNS, Source
+from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL, VERDICT_SOURCE, Source
 from fraud_server.errors import CannotServe
 from fraud_server.ports import free_ports
 from fraud_server.process import PROCESS_FILE
 from fraud_server.settings import Ports, ServeSettings
-from fraud_server.supervisor import Supervisor
+from fraud_server.supervisor import supervised
 
 RATE: Final = 100.0
 """Transactions a second, each sent when it is due and not when the one before was answered."""
 WARM_UP: Final = 50
-_SOURCE: Final = VERDICT_COLUMNS.index("source")
 PATIENCE_S: Final = 5.0
 """An answer that takes longer is none."""
 
@@ -77,27 +75,13 @@ def _prepare(repository: Path, release: int, trust: TrustSettings, folder: Path)
 @contextmanager
 def _running(settings: ServeSettings, report: Callable[[str], None]) -> Iterator[None]:
     """Until the block ends a server is ready; CannotServe where it does not become ready."""
-    failure: list[Exception] = []
-    supervisor = Supervisor(settings, report)
-
-    def run() -> None:
+    with ExitStack() as stack:
         try:
-            supervisor.run()
-        except Exception as error:  # noqa: BLE001 - handed to the caller's thread
-            failure.append(error)
-            supervisor.ready.set()
-
-    thread = threading.Thread(target=run, name="trial")
-    thread.start()
-    try:
-        supervisor.ready.wait()
-        if failure:
+            stack.enter_context(supervised(settings, report))
+        except CannotServe as failure:
             release = release_name(Routes.read(settings.repository).production)
-            raise CannotServe(f"release {release} does not come to serving: {failure[0]}")
+            raise CannotServe(f"release {release} does not come to serving: {failure}") from None
         yield
-    finally:
-        supervisor.stop()
-        thread.join()
 
 
 @contextmanager
@@ -124,7 +108,7 @@ async def _ask(url: str, rows: Int64, rate: float) -> NDArray[np.float64]:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             with suppress(FraudClientError):
                 answer = await client.score_rows(rows[index : index + 1], deadline=PATIENCE_S)
-                if answer.verdict[0, _SOURCE] == Source.PRIMARY:  # another's answer is none of the release's
+                if answer.verdict[0, VERDICT_SOURCE] == Source.PRIMARY:  # another's answer is none of the release's
                     latency[index] = 1e3 * (time.perf_counter() - due)
 
         await asyncio.gather(*(one(index) for index in range(len(rows))))

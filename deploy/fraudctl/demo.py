@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,32 +120,13 @@ def _register(name: str, repository: Path, home: Path) -> None:
 @contextmanager
 def _server(repository: Path, home: Path, store_url: str, release_key: Path) -> Iterator[str]:
     """A supervised server on free ports, ready; drained at the end."""
-    from fraud_server.errors import CannotServe
     from fraud_server.ports import free_ports
     from fraud_server.settings import Ports, ServeSettings
-    from fraud_server.supervisor import Supervisor
+    from fraud_server.supervisor import supervised
 
     settings = ServeSettings(repository, home, Ports(*free_ports(3)), store_url, release_key=release_key)
-    supervisor = Supervisor(settings, lambda line: click.echo(f"serve: {line}", err=True))
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            supervisor.run()
-        except Exception as error:  # noqa: BLE001 - handed to the caller's thread
-            failure.append(error)
-            supervisor.ready.set()
-
-    thread = threading.Thread(target=run, name="supervisor")
-    thread.start()
-    try:
-        supervisor.ready.wait()
-        if failure:
-            raise failure[0] if isinstance(failure[0], CannotServe) else CannotServe(str(failure[0]))
+    with supervised(settings, lambda line: click.echo(f"serve: {line}", err=True)):
         yield settings.url
-    finally:
-        supervisor.stop()
-        thread.join()
 
 
 def _result(found: Rehearsal, data: Transactions, schema: Schema) -> dict[str, Any]:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fraud_scoring.decision_log import Decisions, read, writers
-from fraud_scoring.wire import VERDICT_COLUMNS, Source
-
-_SOURCE = VERDICT_COLUMNS.index("source")
+from fraud_scoring.wire import VERDICT_SOURCE, Source
 
 
 @dataclass(frozen=True)
@@ -34,5 +32,5 @@ def logged(log: Path) -> Logged:
             if isinstance(content, Decisions):
                 answers += len(content)
                 repeats += int(content.repeat.sum())
-                scorecard += int((content.verdict[:, _SOURCE] >= Source.SCORECARD).sum())
+                scorecard += int((content.verdict[:, VERDICT_SOURCE] >= Source.SCORECARD).sum())
     return Logged(answers, repeats, scorecard)

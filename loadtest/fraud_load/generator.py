@@ -32,9 +32,9 @@ from fraud_scoring.wire import (
     TRANSACTION,
     VERDICT,
     VERDICT_COLUMNS,
+    VERDICT_SOURCE,
 )
 
-_SOURCE: Final = VERDICT_COLUMNS.index("source")
 _LOOK_EVERY_S: Final = 0.25
 """How soon a stop is noticed between arrivals."""
 
@@ -86,7 +86,7 @@ def sources(answer: Mapping[str, npt.NDArray[Any]], rows: int) -> npt.NDArray[np
     verdict = answer.get(VERDICT)
     if verdict is None or verdict.shape != (rows, len(VERDICT_COLUMNS)):
         return None
-    column: npt.NDArray[np.int32] = verdict[:, _SOURCE]
+    column: npt.NDArray[np.int32] = verdict[:, VERDICT_SOURCE]
     return column
 
 

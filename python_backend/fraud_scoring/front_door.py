@@ -21,7 +21,7 @@ from fraud_scoring.decision_log import STAGES, Context, Decisions, LogUnavailabl
 from fraud_scoring.errors import FraudError, InvalidInput, StoreUnavailable
 from fraud_scoring.pace import Pace
 from fraud_scoring.schema import Schema
-from fraud_scoring.stores import Answers, Recorded, WindowStore, each
+from fraud_scoring.stores import Answers, Recorded, WindowStore, each, together
 from fraud_scoring.validation import RowRules, read_parameters
 from fraud_scoring.windows import Int64
 
@@ -39,9 +39,6 @@ Reply = Answers | FraudError
 
 TELL_AFTER_US: Final = 1_000_000
 """Refusals and failures wait so long for a frame of answers to carry them; then a frame without rows does."""
-
-
-_RELEASE: Final = wire.VERDICT_COLUMNS.index("release")
 
 
 class AnswerLog(Protocol):
@@ -275,7 +272,7 @@ class FrontDoor:
     def _record_each(self, rows: Int64, answered: list[Answers]) -> bool:
         """Record rows with their answers of one row each; False if another front door was faster with one of them."""
         for mine in self._alike(answered):
-            stood = self.store.record(rows[mine], _joined_answers([answered[i] for i in mine]))
+            stood = self.store.record(rows[mine], together([answered[i] for i in mine]))
             if any(before is not None and before.answer is not None for before in stood) or any(
                 map(_differs, stood, rows[mine])
             ):
@@ -300,7 +297,8 @@ class FrontDoor:
         """One frame: `answers` to `rows`, which lie in the order of `requests`."""
         if self._log is None:
             return
-        if answers.features.shape[1] and (context := self._contexts(int(answers.verdict[0, _RELEASE]))) is not None:
+        context = self._contexts(int(answers.verdict[0, wire.VERDICT_RELEASE])) if answers.features.shape[1] else None
+        if context is not None:
             self._log.set_context(context)
         elapsed_us = (time.perf_counter_ns() - self._marks[0]) // 1000
         deadlines = [read_parameters(request.parameters)[1] for request in requests]
@@ -347,7 +345,7 @@ class FrontDoor:
         repeat[np.setdiff1d(np.arange(len(rows)), place)] = True
         row_of = [Request(row[None, :], request.parameters) for request in requests for row in request.rows]
         for mine in self._alike(answered):
-            joined = _joined_answers([answered[i] for i in mine])
+            joined = together([answered[i] for i in mine])
             self._write(rows[mine], joined, repeat[mine], [row_of[i] for i in mine])
 
     def _alike(self, answered: list[Answers]) -> list[list[int]]:
@@ -355,7 +353,7 @@ class FrontDoor:
         groups: dict[tuple[int, Context | None], list[int]] = {}
         for place, answer in enumerate(answered):
             width = answer.features.shape[1]
-            context = self._contexts(int(answer.verdict[0, _RELEASE])) if width else None
+            context = self._contexts(int(answer.verdict[0, wire.VERDICT_RELEASE])) if width else None
             groups.setdefault((width, context), []).append(place)
         return list(groups.values())
 
@@ -417,18 +415,9 @@ def _unique_rows(ids: Int64) -> tuple[Int64, Int64]:
     return first[order], rank[inverse]
 
 
-def _joined_answers(answered: Sequence[Answers]) -> Answers:
-    """Answers of one row each, with features of one schema, as answers of many."""
-    return Answers(
-        np.concatenate([answer.score for answer in answered]),
-        np.concatenate([answer.verdict for answer in answered]),
-        np.concatenate([answer.features for answer in answered]),
-    )
-
-
 def _whole(answers: Answers | list[Answers]) -> Answers:
     """Answers to the rows of one request that was not split over releases."""
-    return answers if isinstance(answers, Answers) else _joined_answers(answers)
+    return answers if isinstance(answers, Answers) else together(answers)
 
 
 def _split(answers: Answers, requests: list[Request]) -> list[Reply]:

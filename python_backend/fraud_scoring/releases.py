@@ -8,14 +8,18 @@ fraud_decision_r0007   python     1/decision.json
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from fraud_scoring.decision import DecisionRule
-from fraud_scoring.errors import InvalidDefinition
+from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 from fraud_scoring.schema import Schema, load_schema
 
 PARTS: Final = ("features", "model", "decision")
@@ -73,6 +77,25 @@ def existing(repository: Path) -> list[int]:
 def pinned_schema(repository: Path, number: int) -> Schema:
     """The schema that a release was trained with."""
     return load_schema(repository / part_name("features", number) / "1" / SCHEMA_FILE)
+
+
+def golden_vectors(repository: Path, number: int) -> dict[str, npt.NDArray[Any]]:
+    """What a release answered when it was made, by the tensors' names; ReleaseUnavailable if it has no such file."""
+    try:
+        content = (repository / ensemble_name(number) / GOLDEN_FILE).read_bytes()
+    except OSError:
+        raise ReleaseUnavailable(f"release {release_name(number)} has no {GOLDEN_FILE}") from None
+    return dict(np.load(io.BytesIO(content)))
+
+
+def check_columns(schemas: Mapping[int, Schema], production: int) -> None:
+    """ReleaseUnavailable unless all releases, schemas by their numbers, take the columns that production does."""
+    for number, schema in schemas.items():
+        if schema.columns != schemas[production].columns:
+            raise ReleaseUnavailable(
+                f"release {release_name(number)} takes other columns than {release_name(production)}, which "
+                "is in production; releases that share a table must take the same"
+            )
 
 
 def decision_rule(repository: Path, number: int) -> DecisionRule:

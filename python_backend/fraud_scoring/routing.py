@@ -22,11 +22,11 @@ from fraud_scoring.decision_log import Context
 from fraud_scoring.errors import FraudError, ReleaseUnavailable
 from fraud_scoring.features import Float32
 from fraud_scoring.pipeline import Pipeline
-from fraud_scoring.releases import release_name
+from fraud_scoring.releases import check_columns, release_name
 from fraud_scoring.routes import Routes, bucket_of
 from fraud_scoring.schema import Schema
 from fraud_scoring.scorecard import Scorecard, by_amount
-from fraud_scoring.stores import Answers, each
+from fraud_scoring.stores import Answers, each, together
 from fraud_scoring.windows import History, Int64
 
 REASONS_SHARE: Final = 0.5
@@ -39,8 +39,6 @@ ALONE: Final = 0.75
 """The share of the time left that a release gets which no other release stands behind."""
 TRIAL_S: Final = 1.0
 """How long a trial with golden vectors may take."""
-_RELEASE: Final = wire.VERDICT_COLUMNS.index("release")
-_SOURCE: Final = wire.VERDICT_COLUMNS.index("source")
 
 
 class Model(Protocol):
@@ -114,7 +112,7 @@ class ServedRelease:
         wanted = self._golden
         return (
             found.score.tobytes() == wanted.score.tobytes()
-            and found.verdict[:, :_SOURCE].tobytes() == wanted.verdict[:, :_SOURCE].tobytes()
+            and found.verdict[:, : wire.VERDICT_SOURCE].tobytes() == wanted.verdict[:, : wire.VERDICT_SOURCE].tobytes()
         )
 
 
@@ -146,13 +144,7 @@ class Router:
         Raises, and stays with the table before, where a release of it cannot be had.
         """
         releases = {number: self._releases.get(number) or self._open_release(number) for number in routes.loaded}
-        columns = releases[routes.production].schema.columns
-        for number, release in releases.items():
-            if release.schema.columns != columns:
-                raise ReleaseUnavailable(
-                    f"release {release_name(number)} takes other columns than {release_name(routes.production)}, which "
-                    "is in production; releases that share a table must take the same"
-                )
+        check_columns({number: release.schema for number, release in releases.items()}, routes.production)
         self.routes = routes
         self._releases = releases
         self._production = releases[routes.production]
@@ -216,14 +208,14 @@ class Router:
         try:
             answers = self._decide(number, features, time.monotonic() + share * left)
             if number != routes.production:
-                answers.verdict[:, _SOURCE] = wire.Source.CANARY
+                answers.verdict[:, wire.VERDICT_SOURCE] = wire.Source.CANARY
             return answers
         except ReleaseUnavailable:
             if other is not None:
                 with suppress(ReleaseUnavailable):
                     left = until - time.monotonic()
                     answers = self._decide(other, features, time.monotonic() + routes.deadline.fallback * left)
-                    answers.verdict[:, _SOURCE] = wire.Source.FALLBACK_RELEASE
+                    answers.verdict[:, wire.VERDICT_SOURCE] = wire.Source.FALLBACK_RELEASE
                     return answers
         return self.last_resort(rows)
 
@@ -233,16 +225,13 @@ class Router:
         if len({self._kind_of_features(part) for part in answers}) > 1:
             alone = [row for part in answers for row in each(part)]
             return [alone[i] for i in order.tolist()]
-        return Answers(
-            np.concatenate([part.score for part in answers])[order],
-            np.concatenate([part.verdict for part in answers])[order],
-            np.concatenate([part.features for part in answers])[order],
-        )
+        joined = together(answers)
+        return Answers(joined.score[order], joined.verdict[order], joined.features[order])
 
     def _kind_of_features(self, answers: Answers) -> str:
         if not answers.features.shape[1]:
             return ""
-        return self._releases[int(answers.verdict[0, _RELEASE])].schema.document
+        return self._releases[int(answers.verdict[0, wire.VERDICT_RELEASE])].schema.document
 
     def _decide(self, number: int, features: BatchFeatures, until: float) -> Answers:
         release = self._releases[number]

@@ -5,14 +5,11 @@ The served model and the benchmark's in-process job are this; they differ in whe
 
 from __future__ import annotations
 
-import io
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from fraud_scoring import kernels
 from fraud_scoring.decision_log import Context, LogUnavailable, LogWriter, open_writer
@@ -21,7 +18,7 @@ from fraud_scoring.errors import FraudError, ReleaseUnavailable
 from fraud_scoring.features import Float32
 from fraud_scoring.front_door import FrontDoor, Reply, Request
 from fraud_scoring.pipeline import Pipeline
-from fraud_scoring.releases import GOLDEN_FILE, ensemble_name, pinned_schema, release_name
+from fraud_scoring.releases import golden_vectors, pinned_schema, release_name
 from fraud_scoring.routes import Routes, RoutesWatch
 from fraud_scoring.routing import Answered, Golden, Model, Router, ServedRelease
 from fraud_scoring.schema import Schema, united
@@ -134,8 +131,7 @@ class Serving:
         return [pinned_schema(self._repository, release) for release in routes.loaded]
 
     def _open_release(self, number: int) -> ServedRelease:
-        folder = self._repository / ensemble_name(number)
-        golden = dict(np.load(io.BytesIO((folder / GOLDEN_FILE).read_bytes())))
+        golden = golden_vectors(self._repository, number)
 
         def not_here(features: Float32) -> Float32:
             raise ReleaseUnavailable(f"the model of release {release_name(number)} is not in this process")

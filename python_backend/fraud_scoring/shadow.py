@@ -55,7 +55,6 @@ TELL_AFTER_S: Final = 1.0
 """Dropped rows wait so long for a frame of scores to carry their number; then a frame without rows does."""
 _AGAIN: Final = Patience(failures=1, pause_s=5.0)
 """A challenger that did not answer is left alone for so long."""
-_DECISION, _RELEASE, _SOURCE = (wire.VERDICT_COLUMNS.index(name) for name in ("decision", "release", "source"))
 _LOG = logging.getLogger(__name__)
 
 
@@ -107,7 +106,7 @@ class Challenger:
             raise
         self.breaker.close()
         score = self.pipeline.rule.calibrate(margin[:, 0])
-        return score, self.pipeline.rule.verdict(score)[:, _DECISION]
+        return score, self.pipeline.rule.verdict(score)[:, wire.VERDICT_DECISION]
 
     def dropped(self) -> Int64:
         """Rows by DROPPED, int64 [3]."""
@@ -258,7 +257,7 @@ class Shadow:
     def _part(self, challenger: Challenger, seen: Seen) -> _Part | None:
         """What a challenger is to score of a batch: rows that another release answered by features."""
         score, verdict, has_features = _columns(seen.answers)
-        mine = has_features & (verdict[:, _RELEASE] != challenger.number)
+        mine = has_features & (verdict[:, wire.VERDICT_RELEASE] != challenger.number)
         if not mine.any():
             return None
         made = seen.features.has(challenger.pipeline)
@@ -273,7 +272,7 @@ class Shadow:
         except FraudError:
             challenger.failed += len(part.rows)
             return
-        champion = part.verdict[:, [_RELEASE, _SOURCE, _DECISION]]
+        champion = part.verdict[:, [wire.VERDICT_RELEASE, wire.VERDICT_SOURCE, wire.VERDICT_DECISION]]
         if not self._append(challenger, part.rows, champion, part.score, score, decision):
             challenger.failed += len(part.rows)
 

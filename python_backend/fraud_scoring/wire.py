@@ -36,6 +36,10 @@ __all__ = [
     "TRANSACTION",
     "VERDICT",
     "VERDICT_COLUMNS",
+    "VERDICT_DECISION",
+    "VERDICT_REASONS",
+    "VERDICT_RELEASE",
+    "VERDICT_SOURCE",
     "VERDICT_WIDTH",
     "Accepted",
     "Decision",
@@ -70,6 +74,11 @@ PURPOSES: Final = (PURPOSE_SCORE, PURPOSE_DRY_RUN)
 REASON_SLOTS: Final = 3
 VERDICT_COLUMNS: Final = ("decision", "reason_1", "reason_2", "reason_3", "release", "source")
 VERDICT_WIDTH: Final = len(VERDICT_COLUMNS)
+VERDICT_DECISION: Final = VERDICT_COLUMNS.index("decision")
+VERDICT_REASONS: Final = slice(VERDICT_COLUMNS.index("reason_1"), VERDICT_COLUMNS.index("reason_1") + REASON_SLOTS)
+VERDICT_RELEASE: Final = VERDICT_COLUMNS.index("release")
+VERDICT_SOURCE: Final = VERDICT_COLUMNS.index("source")
+"""Where each stands in a verdict."""
 LABEL_COLUMNS: Final = ("transaction_id", "is_fraud", "known_at_us")
 
 

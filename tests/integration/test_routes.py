@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from fraud_scoring.routes import ROUTES_FILE, Routes
 from fraud_scoring.wire import Source
 from support.open_loop import OpenLoop, pipelines_of
 from support.server import Server, fraudctl, json_of, until
-from support.variants import variant
+from support.variants import variant, with_second_release
 
 PATIENT = 30.0
 """Seconds that a caller waits here: this is about answers, and a busy machine's times are not."""
@@ -27,9 +25,7 @@ RATE = 60.0
 @pytest.fixture(scope="module")
 def repository(served_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Release 1 in production, and release 2 that decides otherwise."""
-    copied = Path(shutil.copytree(served_repository, tmp_path_factory.mktemp("routes") / "repository"))
-    variant(copied, rule=lambda rule: replace(rule, probabilities=0.9 * rule.probabilities))
-    return copied
+    return with_second_release(served_repository, tmp_path_factory.mktemp("routes") / "repository")
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ from fraud_scoring.routes import Routes
 from fraud_scoring.wire import Source
 from support.open_loop import OpenLoop, Reply, pipelines_of
 from support.server import Server, fraudctl
-from support.variants import variant
+from support.variants import with_second_release
 
 SWAPS = int(os.environ.get("FRAUD_SOAK_SWAPS", "100"))
 RATE = 1_000.0
@@ -34,8 +32,7 @@ DEADLINE = 0.25
 
 @pytest.fixture(scope="module")
 def repository(served_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    copied = Path(shutil.copytree(served_repository, tmp_path_factory.mktemp("change") / "repository"))
-    variant(copied, rule=lambda rule: replace(rule, probabilities=0.9 * rule.probabilities))
+    copied = with_second_release(served_repository, tmp_path_factory.mktemp("change") / "repository")
     Routes(1, epoch=Routes.read(copied).epoch, warm=(2,)).write(copied)
     return copied
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +131,10 @@ def slow(side: int = 1_500, times: int = 600) -> Callable[..., onnx.ModelProto]:
     ]
     constants = {"matrix": np.zeros((side, side), np.float32), "shape": np.array([1, side], np.int64)}
     return with_margin(nodes, constants)
+
+
+def with_second_release(served: Path, folder: Path) -> Path:
+    """A copy of a repository with release 1 in production, and release 2 that gives other scores."""
+    copied = Path(shutil.copytree(served, folder))
+    variant(copied, rule=lambda rule: replace(rule, probabilities=0.9 * rule.probabilities))
+    return copied

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +12,7 @@ from fraud_release.agreement import ReducedPrecision, compare, in_batches, requi
 from fraud_release.check_rows import CheckRows
 from fraud_release.errors import ReleaseRefused
 from fraud_scoring.pipeline import Margin, Pipeline
-from fraud_scoring.releases import GOLDEN_FILE, ensemble_name
+from fraud_scoring.releases import golden_vectors
 
 SCORE_TOLERANCES: Final = {"fp32": 1e-5, "fp16": 0.01}
 """How far a golden vector's score may lie from the release's own; its decision must be the same."""
@@ -31,8 +30,7 @@ class AnswerCheck:
         self._pipeline = pipeline
         self._gate = gate
         self._rows = CheckRows.load(repository, number)
-        with np.load(io.BytesIO((repository / ensemble_name(number) / GOLDEN_FILE).read_bytes())) as golden:
-            self._golden = dict(golden)
+        self._golden = golden_vectors(repository, number)
         self._served = in_batches(pipeline.margin, self._rows.features)
 
     def check(self, margin: Margin, precision: str) -> dict[str, Any]:

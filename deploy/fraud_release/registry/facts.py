@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ import psutil
 from fraud_release.registry.transport import files_of, manifest_digest
 from fraud_scoring import wire
 from fraud_scoring.pipeline import Pipeline
-from fraud_scoring.releases import GOLDEN_FILE, ensemble_name
+from fraud_scoring.releases import ensemble_name, golden_vectors
 from fraud_scoring.schema import Schema
 
 SIGNATURE_FILES: Final = ("release.sig",)
@@ -89,8 +88,7 @@ def _latency(
     pipeline: Pipeline, repository: Path, release: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
     """Milliseconds from rows to verdicts in this process, without a server: one row, and the golden vectors at once."""
-    golden = np.load(io.BytesIO((repository / ensemble_name(release) / GOLDEN_FILE).read_bytes()))
-    rows = np.ascontiguousarray(golden[wire.TRANSACTION])
+    rows = np.ascontiguousarray(golden_vectors(repository, release)[wire.TRANSACTION])
     found: dict[str, float] = {}
     for batch in (1, len(rows)):
         pipeline.answer_alone(rows[:batch])

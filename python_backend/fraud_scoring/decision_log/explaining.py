@@ -16,9 +16,6 @@ from fraud_scoring.reasons import reason_text
 from fraud_scoring.releases import release_name
 from fraud_scoring.schema import Schema
 
-_RELEASE = wire.VERDICT_COLUMNS.index("release")
-_SOURCE = wire.VERDICT_COLUMNS.index("source")
-
 
 @dataclass(frozen=True)
 class Contribution:
@@ -57,9 +54,9 @@ def explain(log: Path, repository: Path, transaction_id: int) -> Explained:
     InvalidInput where it is not in the log, or nothing can be said of it.
     """
     logged = _find(log, transaction_id)
-    release = logged.verdict[_RELEASE]
-    if logged.verdict[_SOURCE] >= wire.Source.SCORECARD:
-        source = wire.Source(logged.verdict[_SOURCE]).name.lower()
+    release = logged.verdict[wire.VERDICT_RELEASE]
+    if logged.verdict[wire.VERDICT_SOURCE] >= wire.Source.SCORECARD:
+        source = wire.Source(logged.verdict[wire.VERDICT_SOURCE]).name.lower()
         raise InvalidInput(f"transaction {transaction_id} was answered by the {source}: no model to be explained")
     pipeline = Pipeline.load(repository, release)
     explanation = pipeline.rule.explanation

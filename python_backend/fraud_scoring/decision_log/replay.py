@@ -15,10 +15,6 @@ from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.reasons import NOT_WORKED_OUT
 from fraud_scoring.releases import existing
 
-_RELEASE = wire.VERDICT_COLUMNS.index("release")
-_REASONS = slice(wire.VERDICT_COLUMNS.index("reason_1"), wire.VERDICT_COLUMNS.index("reason_1") + wire.REASON_SLOTS)
-_SOURCE = wire.VERDICT_COLUMNS.index("source")
-
 
 @dataclass
 class Replay:
@@ -46,10 +42,10 @@ def replay_log(
     for name in writers(log):
         for number in segments(log / name):
             for _, schema, content in decisions(frames_of(log / name, number)):
-                sources = content.verdict[:, _SOURCE]
+                sources = content.verdict[:, wire.VERDICT_SOURCE]
                 out.scorecard += int((sources >= wire.Source.SCORECARD).sum())
-                for release in np.unique(content.verdict[:, _RELEASE]).tolist():
-                    mine = (content.verdict[:, _RELEASE] == release) & (sources < wire.Source.SCORECARD)
+                for release in np.unique(content.verdict[:, wire.VERDICT_RELEASE]).tolist():
+                    mine = (content.verdict[:, wire.VERDICT_RELEASE] == release) & (sources < wire.Source.SCORECARD)
                     if not mine.any():
                         continue  # a scorecard's rows, which have no features
                     if release not in pipelines:
@@ -57,11 +53,11 @@ def replay_log(
                         continue
                     again = pipelines[release].decide(np.ascontiguousarray(content.features[mine]))
                     logged = content.verdict[mine]
-                    unexplained = logged[:, _REASONS.start] == NOT_WORKED_OUT
-                    again.verdict[unexplained, _REASONS] = logged[unexplained, _REASONS]
+                    unexplained = logged[:, wire.VERDICT_REASONS.start] == NOT_WORKED_OUT
+                    again.verdict[unexplained, wire.VERDICT_REASONS] = logged[unexplained, wire.VERDICT_REASONS]
                     out.unexplained += int(unexplained.sum())
                     # who answered is the front door's knowledge, and not the release's
-                    differ = (again.verdict[:, :_SOURCE] != logged[:, :_SOURCE]).any(axis=1)
+                    differ = (again.verdict[:, : wire.VERDICT_SOURCE] != logged[:, : wire.VERDICT_SOURCE]).any(axis=1)
                     differ |= again.score[:, 0].view(np.uint32) != content.score[mine].view(np.uint32)
                     out.replayed += len(differ)
                     out.different += int(differ.sum())

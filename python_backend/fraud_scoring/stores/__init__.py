@@ -21,13 +21,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.schema import Schema
-from fraud_scoring.stores.records import Answers, Recorded, each
+from fraud_scoring.stores.records import Answers, Recorded, each, together
 from fraud_scoring.stores.redis.address import is_redis, parse
 from fraud_scoring.windows import History, Int64
 
 _WHOLE_FROM_1: Final = re.compile(r"[1-9][0-9]{0,4}")
 
-__all__ = ["Answers", "Recorded", "WindowStore", "each", "open_store"]
+__all__ = ["Answers", "Recorded", "WindowStore", "each", "open_store", "together"]
 
 
 class WindowStore(Protocol):

@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 
 from fraud_scoring.errors import StoreUnavailable
-from fraud_scoring.stores.records import Answers, Recorded
+from fraud_scoring.stores.records import Answers, Recorded, together
 from fraud_scoring.windows import Int64
 
 
@@ -122,11 +122,4 @@ def _joined(parts: list[Part]) -> Part:
     rows = np.concatenate([part.rows for part in parts])
     if not answered:
         return Part(rows, None)
-    return Part(
-        rows,
-        Answers(
-            np.concatenate([one.score.reshape(len(one.verdict), 1) for one in answered]),
-            np.concatenate([one.verdict for one in answered]),
-            np.concatenate([one.features for one in answered]),
-        ),
-    )
+    return Part(rows, together([one._replace(score=one.score.reshape(len(one.verdict), 1)) for one in answered]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -34,6 +35,15 @@ def each(answers: Answers) -> list[Answers]:
         Answers(answers.score[i : i + 1].reshape(1), answers.verdict[i : i + 1], answers.features[i : i + 1])
         for i in range(len(answers.verdict))
     ]
+
+
+def together(parts: Sequence[Answers]) -> Answers:
+    """Answers with features of one schema, and scores of one shape, as one batch."""
+    return Answers(
+        np.concatenate([part.score for part in parts]),
+        np.concatenate([part.verdict for part in parts]),
+        np.concatenate([part.features for part in parts]),
+    )
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +16,13 @@ from fraud_scoring.serving import Serving
 from fraud_scoring.settings import Settings
 from fraud_scoring.stores import Answers
 from support.rows import MONDAY_US
-from support.variants import variant
+from support.variants import with_second_release
 
 
 @pytest.fixture
 def repository(served_repository: Path, tmp_path: Path) -> Path:
     """Release 1 in production, and release 2 that gives other scores."""
-    copied = Path(shutil.copytree(served_repository, tmp_path / "repository"))
-    variant(copied, rule=lambda rule: replace(rule, probabilities=0.9 * rule.probabilities))
-    return copied
+    return with_second_release(served_repository, tmp_path / "repository")
 
 
 @pytest.fixture
