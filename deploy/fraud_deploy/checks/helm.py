@@ -1,0 +1,143 @@
+"""The chart: rendered by Helm for every values file, taken by Kubernetes' own schemas, and held against our rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from fraud_deploy.check import Check, CheckFailed
+from fraud_deploy.manifests import Document, name_of, of_kind, parse, render_chart
+from fraud_deploy.network_rules import NETWORK_RULES
+from fraud_deploy.rules import CHART_RULES, broken
+from fraud_deploy.sabotage import unnoticed
+from fraud_deploy.scaling_rules import SCALING_RULES
+from fraud_deploy.toolbox import ProgramFailed, Toolbox
+
+_CHART: Final = "helm/fraudserve"
+_TEMPLATES: Final = (
+    f"{_CHART}/Chart.yaml",
+    f"{_CHART}/.helmignore",
+    f"{_CHART}/templates/*",
+    f"{_CHART}/files/rules/*",
+)
+_SHARED: Final = (f"{_CHART}/values.yaml", f"{_CHART}/values.schema.json", f"{_CHART}/ci/images.yaml")
+VARIANTS: Final[dict[str, tuple[str, ...]]] = {
+    "cpu": ("values-cpu.yaml",),
+    "gpu": ("values-gpu.yaml",),
+    "multi-region": ("values-cpu.yaml", "values-multi-region.yaml"),
+    "multi-region-gpu": ("values-gpu.yaml", "values-multi-region.yaml"),
+    "development": ("values-development.yaml",),
+}
+"""What is rendered: each a way in which somebody would install the chart."""
+RULES: Final = (*CHART_RULES, *NETWORK_RULES, *SCALING_RULES)
+REFUSED: Final = {
+    "server.replicas=1": "minimum",
+    "scaling.minReplicas=1": "minimum",
+    "scaling.scaleDownSeconds=0": "minimum",
+    "images.server.digest=latest": "pattern",
+    "images.server.digest=": "images.server.digest is missing",
+    "server.replica=3": "additional properties",
+    "server.kind=Deployment": "would lose the decision log",
+    "server.terminationGracePeriodSeconds=60,server.preStopSeconds=40": "must be above preStopSeconds and the drain",
+    "redis.url=redis://scorer:open@redis": "pattern",
+    "redis.url=": "redis.url is missing",
+    "releases.source=": "releases.source is missing",
+    "releases.source=http://somewhere": "pattern",
+    "networkPolicy.redis=null": "networkPolicy.redis is missing",
+    "gateway.settings.tokens.issuer=x": "needs gateway.jwksConfigMap",
+    "gateway.settings.servers={a:1}": "not",
+}
+"""What a value must lead to, by `--set`."""
+
+
+def checks() -> list[Check]:
+    return [
+        Check("helm.lint", (*_TEMPLATES, *_SHARED), "lint", ("helm",), _helm_lints),
+        *(
+            Check(
+                f"helm.render-{name}",
+                (*_TEMPLATES, *_SHARED, *(f"{_CHART}/{file}" for file in files)),
+                "schema",
+                ("helm", "kubernetes-validate"),
+                _rendering_is_taken(name),
+            )
+            for name, files in VARIANTS.items()
+        ),
+        Check("helm.rules", (*_TEMPLATES, f"{_CHART}/values*.yaml"), "schema", ("helm",), _rules_hold),
+        Check("helm.rules-notice", (f"{_CHART}/templates/*",), "lint", ("helm",), _rules_notice),
+        Check("helm.values-refused", _SHARED, "schema", ("helm",), _wrong_values_are_refused),
+        Check("helm.alerts", (f"{_CHART}/files/rules/*",), "schema", ("helm",), _alerts_are_those_of_monitoring),
+    ]
+
+
+def rendered(toolbox: Toolbox, variant: str) -> list[Document]:
+    """The documents of one variant."""
+    return parse(_text(toolbox, variant))
+
+
+def _text(toolbox: Toolbox, variant: str) -> str:
+    return render_chart(toolbox, _chart(toolbox), _values(toolbox, variant))
+
+
+def _chart(toolbox: Toolbox) -> Path:
+    return toolbox.deploy / _CHART
+
+
+def _values(toolbox: Toolbox, variant: str) -> list[Path]:
+    return [_chart(toolbox) / file for file in (*VARIANTS[variant], "ci/images.yaml")]
+
+
+def _helm_lints(toolbox: Toolbox) -> None:
+    given = [argument for path in _values(toolbox, "cpu") for argument in ("-f", str(path))]
+    toolbox.run("helm", "lint", "--strict", _chart(toolbox), *given)
+
+
+def _rendering_is_taken(variant: str) -> Callable[[Toolbox], None]:
+    def run(toolbox: Toolbox) -> None:
+        file = toolbox.scratch / f"{variant}.yaml"
+        file.write_text(_text(toolbox, variant), encoding="utf-8")
+        toolbox.run("kubernetes-validate", "--strict", "--no-warn", file)
+        names = [name_of(document) for document in parse(file.read_text(encoding="utf-8"))]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise CheckFailed(f"{variant}: {', '.join(sorted(twice))} is rendered twice: the later one would win")
+
+    return run
+
+
+def _rules_hold(toolbox: Toolbox) -> None:
+    lines = [f"{name}: {line}" for name in VARIANTS for line in broken(RULES, rendered(toolbox, name))]
+    if lines:
+        raise CheckFailed("\n".join(lines))
+
+
+def _rules_notice(toolbox: Toolbox) -> None:
+    if lines := unnoticed(RULES, rendered(toolbox, "cpu")):
+        raise CheckFailed("\n".join(lines))
+
+
+def _wrong_values_are_refused(toolbox: Toolbox) -> None:
+    given = [argument for path in _values(toolbox, "cpu") for argument in ("-f", str(path))]
+    for setting, said in REFUSED.items():
+        try:
+            toolbox.run("helm", "template", "fraudserve", _chart(toolbox), *given, "--set", setting)
+        except ProgramFailed as refusal:
+            if said not in str(refusal):
+                raise CheckFailed(f"--set {setting} is refused, and not because of: {said}\n{refusal}") from None
+        else:
+            raise CheckFailed(f"--set {setting} is taken: the chart must refuse it ({said})")
+
+
+def _alerts_are_those_of_monitoring(toolbox: Toolbox) -> None:
+    """Each file of rules arrives whole, and none is missing."""
+    files = sorted((toolbox.deploy / "monitoring" / "rules").glob("*.yaml"))
+    wanted = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in files}
+    found = {
+        document["metadata"]["name"].removeprefix("fraudserve-"): document["spec"]
+        for document in of_kind(rendered(toolbox, "cpu"), "PrometheusRule")
+    }
+    if found != wanted:
+        different = [name for name in {*wanted, *found} if found.get(name) != wanted.get(name)]
+        raise CheckFailed(f"rules {', '.join(sorted(different))} are not those of deploy/monitoring/rules")
