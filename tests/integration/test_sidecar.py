@@ -19,18 +19,14 @@ import numpy as np
 import pytest
 
 from drift_sidecar import traffic
-from drift_sidecar.books import Books
 from drift_sidecar.checkpoint import FILE, Checkpoint, Kept
-from drift_sidecar.settings import SidecarSettings
 from fraud_scoring import wire
 from fraud_scoring.decision_log import Decisions, Labels, read, writers
-from fraud_scoring.decision_log.tail import Tail
 from fraud_scoring.releases import release_name
 from support.decision_logs import DecisionLog, Traffic, decision_log, recount, write_reference
 from support.sidecars import SidecarProcess, await_that, decisions_in, fetch, samples, sidecar_process, value
 
 KILLS = int(os.environ.get("FRAUD_SIDECAR_KILLS", "30"))
-ROWS_PER_SECOND = 50_000
 
 
 @dataclass
@@ -221,33 +217,6 @@ def test_new_rows_appear_while_the_front_door_writes(tmp_path: Path) -> None:
         assert fetch(f"{sidecar.url}/healthz")[0] == 200
         assert sidecar.stop() == 0
         assert sidecar.said.splitlines()[-1].endswith("stopped: 120 rows counted, and kept")
-
-
-@pytest.mark.parametrize("frame_rows", [1, 16, 64])
-def test_fifty_thousand_rows_a_second_are_counted_on_one_core(tmp_path: Path, frame_rows: int) -> None:
-    """Reading, joining, counting, labels, checkpoints; by processor time, so that a busy machine does not matter."""
-    with decision_log(tmp_path / "log", seed=6) as log:
-        write_reference(tmp_path / "repository", log.traffic, rows=3_000)
-        n = 50_000 if frame_rows == 1 else 200_000
-        frames = [log.traffic.decisions(frame_rows, log.clock.now_us) for _ in range(100)]
-        for at in range(n // frame_rows):
-            log.writer().append(frames[at % 100])
-            log.clock.now_us += round(1e6 * frame_rows / 500)
-        log.close()
-
-        def later() -> int:
-            return log.clock.now_us + 10_000_000
-
-        settings = SidecarSettings(log.folder, tmp_path / "repository", tmp_path / "home")
-        books, tail = Books(settings, later, pytest.fail), Tail(log.folder, {}, later, lambda _: None)
-        checkpoint = Checkpoint(settings.home, pytest.fail)
-        before = time.process_time()
-        while (taken := tail.take(16_384)).frames:
-            books.apply(taken, tail.places)
-            checkpoint.write(books.sections)
-        took = time.process_time() - before
-        checkpoint.close()
-    assert books.rows / took >= ROWS_PER_SECOND, f"{books.rows / took:,.0f} rows/s"
 
 
 def test_a_disk_that_is_full_is_said_once_shows_in_healthz_and_costs_no_row(tmp_path: Path) -> None:

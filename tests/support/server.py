@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 
 import lmdb
 import psutil
+
+from fraud_client import Unavailable
 
 FRAUDCTL: Final = Path(sys.executable).with_name("fraudctl")
 SHARED_MEMORY: Final = Path("/dev/shm")
@@ -32,6 +34,7 @@ START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 40.0
 _POLL_SECONDS: Final = 0.02
 
+_Sent = TypeVar("_Sent")
 _started: set[int] = set()
 _homes: set[Path] = set()
 
@@ -225,6 +228,25 @@ def until(happened: Callable[[], bool], within: float = 10.0) -> None:
     while not happened():
         assert time.monotonic() < give_up, f"it did not happen within {within} s"
         threading.Event().wait(_POLL_SECONDS)
+
+
+def when_labels_are_taken(send: Callable[[], _Sent], within: float = 30.0) -> _Sent:
+    """What `send` returns once the store of the process that takes labels is back.
+
+    Scores and labels have a process and a guard of the store each, and each guard comes back at a moment of its own.
+    """
+    taken: list[_Sent] = []
+
+    def is_taken() -> bool:
+        try:
+            taken.append(send())
+        except Unavailable as refusal:
+            if "the window store" not in str(refusal):
+                raise
+        return bool(taken)
+
+    until(is_taken, within)
+    return taken[0]
 
 
 def free_ports() -> tuple[int, int, int]:

@@ -19,8 +19,8 @@ while time.process_time() < float(sys.argv[1]):
 PARENT = f"""
 import subprocess, sys
 subprocess.run([sys.executable, "-c", {BURN!r}, sys.argv[1]], check=True)
-print("done", flush=True)
 child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+print("done", flush=True)
 input()
 child.communicate(b"\\n")
 """
@@ -50,8 +50,7 @@ def said_done(process: subprocess.Popen[str]) -> None:
 def test_a_tree_is_a_process_and_all_under_it(start: Start) -> None:
     parent = start(PARENT, "0")
     said_done(parent)
-    while len(found := tree(parent.pid)) < 2:
-        pass
+    found = tree(parent.pid)
     assert found[0] == parent.pid
     assert len(found) == 2
 
