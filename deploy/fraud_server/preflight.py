@@ -19,7 +19,7 @@ from fraud_scoring.routes import Routes
 from fraud_scoring.settings import STORE_VARIABLE, Settings
 from fraud_scoring.stores import open_store
 from fraud_server.errors import CannotServe
-from fraud_server.settings import ServeSettings
+from fraud_server.settings import RESTORING_FILE, ServeSettings
 
 LEAST_FREE_MIB: Final = 256
 LOCK_FILE: Final = "server.lock"
@@ -27,6 +27,11 @@ LOCK_FILE: Final = "server.lock"
 
 def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
     """The number of the release that is to be served; raises the first finding."""
+    if (settings.home / RESTORING_FILE).exists():
+        raise CannotServe(
+            f"a restore into {settings.home} was begun and did not end: what is there is not whole; "
+            "run the same fraudctl restore again"
+        )
     release = Routes.read(settings.repository).production
     Settings.read({STORE_VARIABLE: settings.store_url})  # the wrong NumPy is found here
     if settings.store_url.startswith("memory:"):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from fraud_release.trust import TrustSettings
+
+RESTORING_FILE: Final = "restoring.json"
+"""In a home while an archive is put back into it: what lies there is not whole."""
 
 
 @dataclass(frozen=True)

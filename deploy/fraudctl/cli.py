@@ -15,17 +15,20 @@ from fraud_client import FraudClientError, InvalidRequest
 from fraud_scoring.errors import FraudError, InvalidDefinition, InvalidInput
 
 _GROUPS = {
+    "backup": "fraudctl.recovery:backup",
     "bench": "fraudctl.bench:bench",
     "data": "fraudctl.data:data",
     "demo": "fraudctl.demo:demo",
     "drift": "fraudctl.drift:drift",
     "features": "fraudctl.features:features",
     "health": "fraudctl.server:health",
+    "incident": "fraudctl.incident:incident",
     "judge": "fraudctl.judge:judge",
     "label": "fraudctl.score:label",
     "load": "fraudctl.load:load",
     "log": "fraudctl.log:log",
     "release": "fraudctl.release:release",
+    "restore": "fraudctl.recovery:restore",
     "routes": "fraudctl.routes:routes",
     "score": "fraudctl.score:score",
     "serve": "fraudctl.server:serve",

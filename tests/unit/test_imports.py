@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "fraud_judge": ("fraud_scoring",),
     # the checks of deploy/ run what is there as a program, from outside
     "fraud_deploy": (),
+    "fraud_recovery": ("fraud_scoring", "fraud_release", "fraud_server"),
     "fraudctl": (
         "fraud_scoring",
         "fraud_client",
@@ -36,6 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "fraud_load",
         "fraud_bench",
         "fraud_judge",
+        "fraud_recovery",
         "drift_sidecar",
     ),
 }

@@ -93,6 +93,10 @@ class Servers:
             _check(one)
         return found
 
+    def one_partition_each(self) -> list[int]:
+        """For each server one partition that it owns: where to send what is asked of servers and not of keys."""
+        return sorted({owner: partition for partition, owner in enumerate(self._owners)}.values())
+
     def close(self) -> None:
         """Let all connections go."""
         with self._lock:

@@ -1,0 +1,107 @@
+"""A window store in Redis, walked while it is written to, and put into another Redis: the same windows."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fraud_data import Transactions
+from fraud_recovery import redis_part
+from fraud_recovery.archive import quiet
+from fraud_recovery.errors import ArchiveRefused, RestoreRefused
+from fraud_scoring.schema import default_schema
+from fraud_scoring.stores import WindowStore, open_store
+from fraud_scoring.stores.redis.births import StoreEmptied
+from support.redis import MISSING, PROGRAM, RedisServer
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
+
+SCHEMA = default_schema()
+BUSY = 1_200
+"""Events of one terminal: more than its string holds, so that it has a ledger."""
+
+
+def history(data: Transactions, count: int) -> np.ndarray:
+    rows = np.ascontiguousarray(data.rows[:count])
+    rows[:BUSY, 3] = rows[0, 3]
+    return rows
+
+
+def windows(store: WindowStore, rows: np.ndarray) -> list[bytes]:
+    parts = []
+    for history in store.read(rows):
+        parts += [np.ascontiguousarray(one).tobytes() for one in history if one is not None]
+    return parts
+
+
+def fill(url: str, rows: np.ndarray, ids: Path | None = None) -> None:
+    store = open_store(url, SCHEMA, ids)
+    for start in range(0, len(rows), 256):
+        store.record(rows[start : start + 256])
+    store.label(np.column_stack([rows[:50, 0], np.ones(50, np.int64), rows[:50, 1] + 1]))
+    store.close()
+
+
+def test_a_copy_that_was_made_under_writing_is_completed_by_recording_again(
+    small_data: Transactions, tmp_path: Path
+) -> None:
+    rows = history(small_data, 6_000)
+    probe = np.ascontiguousarray(small_data.rows[6_000:6_200])
+    probe[:20, 3] = rows[0, 3]
+    with RedisServer(tmp_path / "one") as one, RedisServer(tmp_path / "two") as two:
+        fill(one.url, rows[:3_000], tmp_path / "ids")
+        writing = threading.Thread(target=fill, args=(one.url, rows[3_000:]))
+        writing.start()
+        about = redis_part.export(one.url, tmp_path / "ids", tmp_path / "copy", quiet)
+        writing.join()
+        assert about["entries"]["transactions"] >= 3_000
+        assert about["entries"]["markers"] == 48
+        redis_part.check_empty(two.url)
+        redis_part.put(tmp_path / "copy", two.url, quiet)
+        fill(two.url, rows)  # as the log's replay does: what is there is left alone
+        first, second = open_store(one.url, SCHEMA), open_store(two.url, SCHEMA)
+        try:
+            assert windows(second, probe) == windows(first, probe)
+            assert all(second.recall(rows[:, 0]))
+        finally:
+            first.close()
+            second.close()
+        name = two.ask("KEYS", "fraud{*}t:*")[0]
+        assert two.ask("PTTL", name) > 0, "records are forgotten as before"
+        with pytest.raises(RestoreRefused, match="holds a window store already"):
+            redis_part.check_empty(two.url)
+
+
+def test_a_cluster_s_store_goes_into_one_server(
+    small_data: Transactions, redis_cluster_url: str, tmp_path: Path
+) -> None:
+    rows = history(small_data, 2_000)
+    url = redis_cluster_url + "&namespace=recovery"
+    fill(url, rows, tmp_path / "ids")
+    redis_part.export(url, tmp_path / "ids", tmp_path / "copy", quiet)
+    with RedisServer(tmp_path / "two") as two:
+        redis_part.put(tmp_path / "copy", two.url, quiet)
+        first, second = open_store(url, SCHEMA), open_store(two.url, SCHEMA)
+        try:
+            assert windows(second, rows[-100:]) == windows(first, rows[-100:])
+        finally:
+            first.close()
+            second.close()
+
+
+def test_a_redis_that_lost_its_data_is_not_saved_as_if_it_were_whole(small_data: Transactions, tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "one") as one:
+        fill(one.url, history(small_data, 100), tmp_path / "ids")
+        one.ask("FLUSHALL")
+        with pytest.raises(StoreEmptied):
+            redis_part.export(one.url, tmp_path / "ids", tmp_path / "copy", quiet)
+
+
+def test_a_copy_that_ends_inside_a_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / redis_part.KEYS_FILE
+    path.write_bytes(redis_part._HEAD.pack(3, 10, -1) + b"{a}" + b"short")
+    with pytest.raises(ArchiveRefused, match="ends inside a key"):
+        list(redis_part.read_keys(path))
