@@ -227,6 +227,7 @@ def rollback(
 @_where
 @release_key_option
 @click.option("--admit", is_flag=True, help="Also if this host has verified newer releases, and never this one.")
+@click.option("--from", "store_url", help="A store instead of the registry: s3://bucket/prefix or folder:///path.")
 @json_option
 def fetch(
     name: str,
@@ -235,12 +236,16 @@ def fetch(
     registry_url: str | None,
     release_key: Path | None,
     admit: bool,
+    store_url: str | None,
     as_json: bool,
 ) -> None:
     """Copy release NAME from the registry into the model repository; it is verified before it gets its name."""
     from fraud_scoring.releases import release_number
 
-    fetched = _open(repository, home, registry_url, release_key).fetch(release_number(name), admit=admit)
+    if store_url is not None:
+        fetched = _fetch_from_store(name, repository, home, release_key, admit, store_url)
+    else:
+        fetched = _open(repository, home, registry_url, release_key).fetch(release_number(name), admit=admit)
     text = "fetched and verified" if fetched else "is here already, as registered"
     emit({"release": name, "fetched": fetched}, as_json, table=[(name, text)])
 
@@ -318,6 +323,17 @@ def restore(
     from fraud_release.registry.people import person
 
     _emit(_open(repository, home, registry_url).restore(person(actor), reason), as_json)
+
+
+def _fetch_from_store(name: str, repository: Path, home: Path, release_key: Path | None, admit: bool, url: str) -> bool:
+    from fraud_release.release_store import fetch_release, open_store
+    from fraud_release.trust import TrustSettings
+    from fraud_scoring.releases import release_number
+
+    if admit:
+        raise click.UsageError("--admit is for the registry: a store holds what was published, by nobody's name")
+    trust = TrustSettings.read(home, release_key, remember=False)
+    return fetch_release(repository, release_number(name), open_store(url), trust)
 
 
 COMMANDS = (register, stages, show, promote, approve, rollback, fetch, history, audit)

@@ -20,6 +20,7 @@ from fraudctl.options import (
     signing_key_option,
 )
 from fraudctl.release_gates import gates
+from fraudctl.release_store import publish
 from fraudctl.release_trust import admit, keys, seal, sign, unseal, verify
 from fraudctl.report import emit, progress
 from fraudctl.score_cost import cost
@@ -32,7 +33,21 @@ def release() -> None:
     """Train releases, look at them, let them rise. A release is immutable: features, model, decision, one name."""
 
 
-for _command in (admit, build, cost, engines, evaluate, gates, keys, seal, sign, unseal, verify, *registry.COMMANDS):
+for _command in (
+    admit,
+    build,
+    cost,
+    engines,
+    evaluate,
+    gates,
+    keys,
+    publish,
+    seal,
+    sign,
+    unseal,
+    verify,
+    *registry.COMMANDS,
+):
     release.add_command(_command)
 
 

@@ -11,6 +11,7 @@ import click
 
 from fraudctl.options import home_option, json_option, repository_option
 from fraudctl.registry import registry_option
+from fraudctl.release_store import follow
 from fraudctl.report import emit, progress
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def routes() -> None:
     The table (routes.json in the model repository) is replaced in one step, and each server follows it with its next
     batch. A customer belongs to one of 10,000 buckets and stays on its side while a canary grows.
     """
+
+
+routes.add_command(follow)
 
 
 def _changes(make: Change) -> Callable[..., None]:

@@ -110,30 +110,52 @@ def serve(
     type=click.FloatRange(0, 60, min_open=True),
     help="Seconds to wait for the answer.",
 )
+@click.option(
+    "--every-release",
+    is_flag=True,
+    help="Also ask each release that may have to answer, by itself; for readiness. One that is wrong counts; one that "
+    "is away is told, since others answer for it, and so is a window store that is away.",
+)
+@click.option(
+    "--alive",
+    is_flag=True,
+    help="0 as long as anybody answers in time, in another's place too; for who starts servers again.",
+)
 @json_option
-def health(repository: Path, url: str, timeout: float, as_json: bool) -> None:
+def health(repository: Path, url: str, timeout: float, every_release: bool, alive: bool, as_json: bool) -> None:
     """Ask a running server for the golden vectors of the routed release. Exit code 0: right to the bit; 1: not."""
     import time
 
     from fraud_scoring.errors import FraudError
     from fraud_scoring.releases import release_name
-    from fraud_server.probe import GoldenProbe
+    from fraud_scoring.routes import Routes
+    from fraud_server.probe import Degraded, GoldenProbe, StoreAway
+    from fraud_server.release_probe import ask_release, state_of
 
     probe = GoldenProbe(repository, url)
     began = time.monotonic()
+    store_away, trouble, counts = False, None, False
     try:
         probe.check(timeout)
-        trouble = None
     except FraudError as error:
-        trouble = str(error)
+        store_away, trouble = isinstance(error, StoreAway), str(error)
+        forgiven = (StoreAway, Degraded) if alive else (StoreAway,) if every_release else ()
+        counts = not isinstance(error, forgiven)
     finally:
         probe.close()
+    others = {}
+    if every_release and not store_away and not counts:
+        for release in Routes.read(repository).answering:
+            said, wrong = state_of(release, lambda number: ask_release(repository, url, number, timeout))
+            others[release_name(release)] = said
+            trouble, counts = (said, True) if wrong else (trouble, counts)
     result = {
-        "healthy": trouble is None,
+        "healthy": not counts,
         "release": release_name(probe.release),
         "golden_vectors": probe.rows,
         "milliseconds": round((time.monotonic() - began) * 1000, 1),
         "trouble": trouble,
+        **({"releases": others} if every_release else {}),
     }
     emit(result, as_json)
-    sys.exit(0 if trouble is None else 1)
+    sys.exit(int(counts))

@@ -397,6 +397,8 @@ def test_a_url_says_all_of_an_address() -> None:
         "redis://u:hidden@host?ca=/file",
         "rediss://u:hidden@host?cert=/file",
         "redis://u:hidden@host#x",
+        "redis://u:hidden@host?password_file=/file",
+        "redis://u@host?password_file=/nowhere",
     ],
 )
 def test_a_url_that_is_no_address_is_refused_without_its_password(url: str) -> None:
@@ -404,6 +406,15 @@ def test_a_url_that_is_no_address_is_refused_without_its_password(url: str) -> N
         open_store(url, DEFAULT_SCHEMA)
     assert "hid" not in str(refusal.value)
     assert "den" not in str(refusal.value)
+
+
+def test_a_password_may_lie_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("p@ss:w/rd%\n")
+    found = parse(f"redis://scorer@host?password_file={tmp_path}/password")
+    assert (found.user, found.password) == ("scorer", "p@ss:w/rd%")
+    (tmp_path / "password").write_text("\n")
+    with pytest.raises(InvalidDefinition, match="the password file, password, is empty"):
+        parse(f"redis://host?password_file={tmp_path}/password")
 
 
 def test_what_is_shown_of_a_url_has_no_password() -> None:

@@ -76,7 +76,7 @@ topologySpreadConstraints:
 {{- $url := $redis.url -}}
 {{- if eq $redis.mode "embedded" }}{{ $url = printf "redis://%s-redis:6379" (include "fraudserve.name" .) }}{{ end -}}
 {{- if not $url }}{{ fail "redis.url is missing: give the URL of a Redis, without a password (docs/window-stores.md), or redis.mode: embedded to try things" }}{{ end -}}
-{{- if contains "@" $url }}{{ fail "redis.url has a user or password in it, which every list of pods would show: put the password into redis.passwordSecret" }}{{ end -}}
+{{- if regexMatch "://[^/]*:[^/]*@" $url }}{{ fail "redis.url has a password in it, which every list of pods would show: put the password into redis.passwordSecret" }}{{ end -}}
 {{- $options := list -}}
 {{- if $redis.passwordSecret }}{{ $options = append $options "password_file=/etc/fraudserve/redis/password" }}{{ end -}}
 {{- if $redis.caSecret }}{{ $options = append $options "ca=/etc/fraudserve/redis-ca/ca.crt" }}{{ end -}}

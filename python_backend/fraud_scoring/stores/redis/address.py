@@ -19,7 +19,9 @@ Host = tuple[str, int]
 DEFAULT_PORT: Final = 6379
 SCHEMES: Final = ("redis", "rediss")
 FORM: Final = "redis[s]://[user:password@]host[:port][,host[:port]...][/database]"
-OPTIONS: Final = "timeout_ms (1 to 60000), replicas (0 to 9), namespace, and with rediss:// ca, cert, key (files)"
+OPTIONS: Final = (
+    "timeout_ms (1 to 60000), replicas (0 to 9), namespace, password_file, and with rediss:// ca, cert, key (files)"
+)
 _URL: Final = re.compile(
     r"(?P<scheme>rediss?)://(?:(?P<login>[^/?#]*)@)?(?P<hosts>[^/?#@]+)(?:/(?P<database>\d{0,4}))?(?:\?(?P<query>[^#]*))?"
 )
@@ -79,9 +81,11 @@ def parse(url: str) -> Address:
             f"store URL {redacted(url)!r}: write {FORM}; in user and password, write @ / ? # % as %40 %2F %3F %23 %25"
         )
     user, _, password = (match["login"] or "").partition(":")
+    user, password = unquote(user), unquote(password)
     options = {key: values[-1] for key, values in parse_qs(match["query"] or "", keep_blank_values=True).items()}
     secure = match["scheme"] == "rediss"
     named = {name: _file(options, name) for name in ("ca", "cert", "key")}
+    password_file = _file(options, "password_file")
     timeout_ms = _number(options, "timeout_ms", 50, range(1, 60_001))
     replicas = _number(options, "replicas", 0, range(10))
     namespace = options.pop("namespace", "fraud")
@@ -92,13 +96,16 @@ def parse(url: str) -> Address:
         or (not secure and any(named.values()))
         or (named["cert"] is None) != (named["key"] is None)
         or any(not 0 < port < 65_536 for _, port in found)
+        or (password_file is not None and password != "")
     )
     if wrong:
         raise _wrong_options()
+    if password_file is not None:
+        password = _password_in(password_file)
     return Address(
         hosts=found,
-        user=unquote(user),
-        password=unquote(password),
+        user=user,
+        password=password,
         database=int(match["database"] or 0),
         tls=Trust(named["ca"], named["cert"], named["key"]) if secure else None,
         timeout_s=timeout_ms / 1000,
@@ -117,6 +124,17 @@ def _number(options: dict[str, str], name: str, default: int, allowed: range) ->
 def _file(options: dict[str, str], name: str) -> Path | None:
     text = options.pop(name, None)
     return None if text is None else Path(text)
+
+
+def _password_in(file: Path) -> str:
+    """A file's one line; read when the store is opened."""
+    try:
+        password = file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        raise InvalidDefinition(f"store URL: the password file, {file.name}, cannot be read") from None
+    if not password:
+        raise InvalidDefinition(f"store URL: the password file, {file.name}, is empty")
+    return password
 
 
 def _wrong_options() -> InvalidDefinition:
