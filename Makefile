@@ -57,9 +57,6 @@ lock: setup ## write requirements.lock anew from pyproject.toml
 	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/tensorrt-rtx.txt
 	@$(BIN)/uv pip compile deploy/deploy-tools.in --universal --python-version 3.10 $(CDK:%=--no-emit-package %) \
 	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/deploy-tools.txt
-	@$(BIN)/uv pip compile deploy/deploy-tools-alone.in --no-deps --universal --python-version 3.10 \
-	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/deploy-tools-alone.txt
-	@cd deploy/crd-schemas && npm update --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --silent
 	@cd loadtest/fraud_bench/peers && for peer in fastapi litserve mlserver; do \
 	    $(CURDIR)/$(BIN)/uv pip compile $$peer/requirements.in -c $(CURDIR)/requirements.lock --universal \
 	    --python-version 3.10 --generate-hashes --no-header --no-annotate --upgrade -q -o $$peer/requirements.txt \

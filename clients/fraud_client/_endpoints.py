@@ -69,6 +69,7 @@ class Endpoints:
         self.policy = policy
         self._random = random
         self._all = [Endpoint(index, name, Breaker(policy, random)) for index, name in enumerate(names)]
+        self._alone = len(self._all) == 1
         self._turn = 0
         self._retry_budget = Budget(policy.retry_share, policy.retry_reserve, policy.window)
         self._hedge_budget = Budget(policy.hedge_share, 0, policy.window)
@@ -146,7 +147,7 @@ class Endpoints:
 
         An open breaker that is due waits for its health call, unless there is no closed one to ask meanwhile.
         """
-        if len(self._all) == 1:
+        if self._alone:
             only = self._all[0]
             free = only.breaker.closed or only.breaker.wants_trial(now)
             return only if free and only is not apart_from else None
@@ -189,6 +190,8 @@ class Endpoints:
             return
         attempt.endpoint.in_flight -= 1
         attempt.endpoint.failures += 1
+        if self._alone and isinstance(error, DeadlineExceeded) and not attempt.trial:
+            return  # nobody else could be asked: whoever asks it again may be answered, and who is refused is not
         attempt.endpoint.breaker.failed(now, attempt.trial)
 
     def given_up(self, attempt: Attempt, now: float, *, beaten: bool) -> None:

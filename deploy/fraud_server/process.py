@@ -17,7 +17,14 @@ from typing import Final
 import psutil
 
 from fraud_scoring.releases import ensemble_name
-from fraud_scoring.settings import LOG_KEY_VARIABLE, LOG_MODE_VARIABLE, LOG_VARIABLE, STORE_IDS_VARIABLE, STORE_VARIABLE
+from fraud_scoring.settings import (
+    LOG_KEY_VARIABLE,
+    LOG_MODE_VARIABLE,
+    LOG_VARIABLE,
+    MODELS_VARIABLE,
+    STORE_IDS_VARIABLE,
+    STORE_VARIABLE,
+)
 from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL
 from fraud_server.allocator import allocator_environment
 from fraud_server.errors import CannotServe
@@ -236,6 +243,7 @@ def _environment(settings: ServeSettings, wheel: TritonWheel) -> dict[str, str]:
         **allocator_environment(os.environ),
         STORE_VARIABLE: settings.store_url,
         STORE_IDS_VARIABLE: str(settings.store_ids.absolute()),
+        MODELS_VARIABLE: settings.models,
         **_log_environment(settings),
     }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from fraud_release.trust import TrustSettings
+from fraud_scoring.settings import INLINE
 
 RESTORING_FILE: Final = "restoring.json"
 """In a home while an archive is put back into it: what lies there is not whole."""
@@ -33,6 +34,8 @@ class ServeSettings:
     store_url: str
     log_mode: str = "durable"
     """durable, async, or off."""
+    models: str = INLINE
+    """Where releases' graphs run: `fraud_scoring.settings`."""
     release_key: Path | None = None
     """File of the public keys that releases must be signed by; None: FRAUD_RELEASE_KEY's, or the home folder's."""
 

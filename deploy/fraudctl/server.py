@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from fraud_scoring.settings import INLINE, SERVED
 from fraudctl.options import home_option, json_option, release_key_option, repository_option, url_option
 from fraudctl.report import emit
 
@@ -33,6 +34,15 @@ _port = click.IntRange(1, 65_535)
     show_default=True,
     help="Decision log under <home>/log: on the disk before each answer, within 0.2 s, or none.",
 )
+@click.option(
+    "--models",
+    envvar="FRAUD_MODELS",
+    type=click.Choice([INLINE, SERVED]),
+    default=INLINE,
+    show_default=True,
+    help="Where releases' graphs run: in the front door's process, which is faster, or each in a process of its own, "
+    "whose end the front door survives. Engines for a GPU are always asked in theirs.",
+)
 @click.option("--grpc-port", default=8001, show_default=True, type=_port, help="Where clients call.")
 @click.option("--http-port", default=8000, show_default=True, type=_port, help="The same over HTTP.")
 @click.option("--metrics-port", default=8002, show_default=True, type=_port, help="Triton's Prometheus metrics.")
@@ -46,6 +56,7 @@ def serve(
     store: str | None,
     release_key: Path | None,
     log_mode: str,
+    models: str,
     grpc_port: int,
     http_port: int,
     metrics_port: int,
@@ -76,6 +87,7 @@ def serve(
         home=home,
         ports=Ports(grpc_port, http_port, metrics_port, sidecar_port if sidecar and log_mode != "off" else None),
         log_mode=log_mode,
+        models=models,
         store_url=store or f"lmdb://{(home / 'store').absolute()}",
         release_key=release_key,
     )

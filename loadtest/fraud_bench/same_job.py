@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from fraud_scoring.errors import FraudError
 from fraud_scoring.front_door import Reply, Request
-from fraud_scoring.pipeline import Pipeline
-from fraud_scoring.routing import Model
-from fraud_scoring.serving import Serving
+from fraud_scoring.serving import Serving, inline_model
 from fraud_scoring.settings import LogSettings, Settings
 from fraud_scoring.stores import Answers
 from fraud_scoring.windows import Int64
@@ -28,11 +27,7 @@ class Job:
     """Answers rows int64 [N, C] as the routed release of a repository does; for one thread."""
 
     def __init__(self, repository: Path, store_url: str, log: LogSettings | None, writer: str) -> None:
-        def in_process(release: int) -> Model:
-            margin = Pipeline.load(repository, release).margin
-            return lambda features, until: margin(features)
-
-        self._serving = Serving(Settings(store_url, log), repository, in_process, writer)
+        self._serving = Serving(Settings(store_url, log), repository, partial(inline_model, repository), writer)
 
     def answer(self, rows: Int64) -> Answers:
         """The answers to one request, as safe as the log makes them; raises what the front door refuses with."""

@@ -1,8 +1,10 @@
 """A circuit breaker: who has failed several times in a row is asked nothing until a trial has gone well.
 
-    closed ── `failures` in a row ──▶ open ── every `pause_s` a trial; the first that goes well ──▶ closed
+    closed ── `failures` in a row, or one that took its whole time ──▶ open ── trials ──▶ the first good one ──▶ closed
 
 A trial is not a caller's request: nobody waits for it. (Nygard, Release It!, 2007: the pattern's half-open state.)
+Who let a caller wait in vain is not given the next one's time to waste; if it was a moment's trouble, the trial, which
+then comes at once, tells within milliseconds.
 """
 
 from __future__ import annotations
@@ -33,19 +35,14 @@ class Breaker:
     def is_open(self) -> bool:
         return self._open_since is not None
 
-    def open_for(self, now: float) -> float:
-        """Seconds since it opened; 0 while it is closed."""
-        since = self._open_since
-        return 0.0 if since is None else now - since
-
-    def failed(self, now: float) -> bool:
-        """A request failed; whether that opened the breaker."""
+    def failed(self, now: float, *, in_vain: bool = False) -> bool:
+        """A request failed, having waited `in_vain` for all of its time or not; whether that opened the breaker."""
         with self._lock:
             self._in_a_row += 1
-            if self._open_since is not None or self._in_a_row < self._patience.failures:
+            if self._open_since is not None or (self._in_a_row < self._patience.failures and not in_vain):
                 return False
             self._open_since = now
-            self._next_trial = now + self._patience.pause_s
+            self._next_trial = now + (0.0 if in_vain else self._patience.pause_s)
             return True
 
     def succeeded(self) -> None:

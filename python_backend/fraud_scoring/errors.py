@@ -35,3 +35,7 @@ class StoreUnavailable(FraudError):
 
 class ReleaseUnavailable(FraudError):
     """No release answered; nothing of the batch was recorded."""
+
+
+class ReleaseLate(ReleaseUnavailable):
+    """It had not answered when its time was over."""

@@ -57,13 +57,18 @@ def part_name(part: str, number: int) -> str:
 
 
 def model_name(number: int, environment: Mapping[str, str] = os.environ) -> str:
-    """The Triton model that gives a release's margins on this host: its engine where FRAUD_ENGINES names one.
+    """The Triton model that gives a release's margins on this host: its engine, or `fraud_model_r0007`."""
+    return engine_name(number, environment) or part_name("model", number)
 
-    FRAUD_ENGINES: names of engines (`fraud_engine_r0007_…`), a comma between; without one, `fraud_model_r0007`.
+
+def engine_name(number: int, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The engine that this host has for a release; None where it has none.
+
+    FRAUD_ENGINES: names of engines (`fraud_engine_r0007_…`), a comma between.
     """
     prefix = f"{ENGINE_PREFIX}{release_name(number)}_"
     named = (name.strip() for name in environment.get(ENGINES_VARIABLE, "").split(","))
-    return next((name for name in named if name.startswith(prefix)), part_name("model", number))
+    return next((name for name in named if name.startswith(prefix)), None)
 
 
 def existing(repository: Path) -> list[int]:

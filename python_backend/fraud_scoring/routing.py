@@ -19,9 +19,9 @@ import numpy.typing as npt
 from fraud_scoring import wire
 from fraud_scoring.breaker import Breaker
 from fraud_scoring.decision_log import Context
-from fraud_scoring.errors import FraudError, ReleaseUnavailable
+from fraud_scoring.errors import FraudError, ReleaseLate, ReleaseUnavailable
 from fraud_scoring.features import Float32
-from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.pipeline import Margin, Pipeline
 from fraud_scoring.releases import check_columns, release_name
 from fraud_scoring.routes import Routes, bucket_of
 from fraud_scoring.schema import Schema
@@ -45,7 +45,29 @@ class Model(Protocol):
     """A release's model where it runs."""
 
     def __call__(self, features: Float32, until: float) -> Float32:
-        """Margins FP32 [N, 1] for features FP32 [N, F]; ReleaseUnavailable by `until` (time.monotonic)."""
+        """Margins FP32 [N, 1] for features FP32 [N, F]; ReleaseUnavailable if it fails, ReleaseLate at `until`.
+
+        `until` is a moment of time.monotonic.
+        """
+
+    def close(self) -> None:
+        """Let go what asking it needs."""
+
+
+class InlineModel:
+    """A release's graph in this process. It cannot be interrupted; it is not begun when time is over."""
+
+    def __init__(self, release: int, margin: Margin) -> None:
+        self._release = release
+        self._margin = margin
+
+    def __call__(self, features: Float32, until: float) -> Float32:
+        if time.monotonic() >= until:
+            raise ReleaseUnavailable(f"there is no time left to ask release {release_name(self._release)}")
+        return self._margin(features)
+
+    def close(self) -> None:
+        """It holds nothing but memory."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +110,15 @@ class ServedRelease:
                 lambda chosen: self._model(chosen, until),
                 lambda mixed: self._model(mixed, reasons_until),
             )
-        except ReleaseUnavailable:
-            self.breaker.failed(time.monotonic())
+        except ReleaseUnavailable as failure:
+            self.breaker.failed(time.monotonic(), in_vain=isinstance(failure, ReleaseLate))
             raise
         self.breaker.succeeded()
         return answers
+
+    def close(self) -> None:
+        """Nobody will ask it any more."""
+        self._model.close()
 
     def try_again(self) -> bool:
         """Ask the golden vectors where a trial is due; whether the release is in again."""
@@ -145,6 +171,7 @@ class Router:
         """
         releases = {number: self._releases.get(number) or self._open_release(number) for number in routes.loaded}
         check_columns({number: release.schema for number, release in releases.items()}, routes.production)
+        gone = [release for number, release in self._releases.items() if number not in releases]
         self.routes = routes
         self._releases = releases
         self._production = releases[routes.production]
@@ -156,6 +183,8 @@ class Router:
             number: own if release.schema.document == own.schema else Context(number, release.schema.document)
             for number, release in releases.items()
         }
+        for release in gone:
+            release.close()
 
     @property
     def schema(self) -> Schema:
@@ -196,8 +225,10 @@ class Router:
         return by_amount(self._production.pipeline.rule, fallback.by_amount, amounts)
 
     def close(self) -> None:
-        """End the thread that tries releases again."""
+        """End the thread that tries releases again, and what releases hold."""
         self._trials.close()
+        for release in self._releases.values():
+            release.close()
 
     def _answer_by(self, number: int, rows: Int64, features: BatchFeatures, until: float) -> Answers:
         """The first answer of the chain for rows that `number` is to answer."""

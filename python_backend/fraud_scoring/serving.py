@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fraud_scoring import kernels
@@ -20,7 +21,7 @@ from fraud_scoring.front_door import FrontDoor, Reply, Request
 from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.releases import golden_vectors, pinned_schema, release_name
 from fraud_scoring.routes import Routes, RoutesWatch
-from fraud_scoring.routing import Answered, Golden, Model, Router, ServedRelease
+from fraud_scoring.routing import Answered, Golden, InlineModel, Model, Router, ServedRelease
 from fraud_scoring.schema import Schema, united
 from fraud_scoring.settings import Settings
 from fraud_scoring.shadow import SYNC_EVERY_S, Challenger, Shadow
@@ -29,6 +30,11 @@ from fraud_scoring.stores.guarded import open_guarded
 from fraud_scoring.windows import History, Int64
 
 _LOG = logging.getLogger(__name__)
+
+
+def inline_model(repository: Path, release: int) -> Model:
+    """A release's graph in this process."""
+    return InlineModel(release, Pipeline.load(repository, release).margin)
 
 
 class Serving:
@@ -100,11 +106,12 @@ class Serving:
     def _follow_shadows(self) -> None:
         if self._settings.log is None:
             return
-        challengers = [
-            Challenger(self._router.pipeline_of(number), self._open_model(number))
-            for number in self._router.routes.shadow
-        ]
-        self._shadow.follow(challengers, self._context())
+        self._shadow.follow(
+            {number: partial(self._challenger, number) for number in self._router.routes.shadow}, self._context()
+        )
+
+    def _challenger(self, number: int) -> Challenger:
+        return Challenger(self._router.pipeline_of(number), self._open_model(number))
 
     def _decided(self, rows: Int64, answers: Answered) -> None:
         if self._shadow.is_on and (seen := self._router.seen) is not None:

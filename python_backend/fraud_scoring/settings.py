@@ -18,6 +18,9 @@ LOG_VARIABLE: Final = "FRAUD_LOG"
 LOG_MODE_VARIABLE: Final = "FRAUD_LOG_MODE"
 LOG_KEY_VARIABLE: Final = "FRAUD_LOG_KEY"
 LOG_MODES: Final = ("durable", "async")
+MODELS_VARIABLE: Final = "FRAUD_MODELS"
+INLINE: Final = "inline"
+SERVED: Final = "served"
 NUMPY_VERSION: Final = "1.26.4"
 
 
@@ -48,12 +51,15 @@ class LogSettings:
 class Settings:
     """`store_url` says where the windows are, as `stores.open_store` reads it; `log` where decisions are logged.
 
-    `store_ids` is the folder that remembers which store was there; None: nothing does when processes end.
+    `store_ids` is the folder that remembers which store was there; None: nothing does when processes end. `models`:
+    INLINE, where a release's graph runs in the front door's process unless this host has an engine for it, or SERVED,
+    where each is asked through Triton in a process of its own.
     """
 
     store_url: str
     log: LogSettings | None = None
     store_ids: Path | None = None
+    models: str = INLINE
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -67,4 +73,7 @@ class Settings:
                 f"{STORE_VARIABLE} is not set; write the window store's URL, as lmdb:///folder or redis://host"
             )
         ids = environment.get(STORE_IDS_VARIABLE, "")
-        return cls(url, LogSettings.read(environment), Path(ids) if ids else None)
+        models = environment.get(MODELS_VARIABLE, INLINE)
+        if models not in (INLINE, SERVED):
+            raise InvalidDefinition(f"{MODELS_VARIABLE} is {models!r}; write {INLINE} or {SERVED}")
+        return cls(url, LogSettings.read(environment), Path(ids) if ids else None, models)

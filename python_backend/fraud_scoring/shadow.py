@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -168,14 +168,18 @@ class Shadow:
     def is_on(self) -> bool:
         return bool(self._challengers)
 
-    def follow(self, challengers: Sequence[Challenger], context: Context) -> None:
-        """Let `challengers` score from the next batch on; those that stay keep what they know.
+    def follow(self, challengers: Mapping[int, Callable[[], Challenger]], context: Context) -> None:
+        """Let `challengers`, by their release, score from the next batch on; those that are new are opened.
 
         `context`: the release in production; its columns are those of all releases of the table.
         """
         known = {one.number: one for one in self._challengers}
         self._context = context
-        self._challengers = tuple(known.get(one.number, one) for one in challengers)
+        self._challengers = tuple(
+            known.pop(number) if number in known else begin() for number, begin in challengers.items()
+        )
+        for gone in known.values():
+            gone.model.close()
         if self._challengers and self._thread is None:
             self._looked = (self._clock(), self._worked_s)
             self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)

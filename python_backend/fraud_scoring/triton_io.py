@@ -20,10 +20,13 @@ import triton_python_backend_utils as pb_utils
 
 from fraud_scoring import wire
 from fraud_scoring.decision_log import LogUnavailable
-from fraud_scoring.errors import FraudError, InvalidInput, ReleaseUnavailable, StoreUnavailable
+from fraud_scoring.errors import FraudError, InvalidInput, ReleaseLate, ReleaseUnavailable, StoreUnavailable
 from fraud_scoring.features import Float32
 from fraud_scoring.front_door import Reply, Request
-from fraud_scoring.releases import model_name
+from fraud_scoring.releases import engine_name, model_name
+from fraud_scoring.routing import Model
+from fraud_scoring.serving import inline_model
+from fraud_scoring.settings import SERVED, Settings
 
 Array = npt.NDArray[Any]
 Execute = Callable[[Any, Sequence[Any]], list[Any]]
@@ -121,8 +124,19 @@ def call_model(number: int, features: Float32) -> Float32:
     return margin
 
 
+def opener(settings: Settings, repository: Path) -> Callable[[int], Model]:
+    """How the front door comes to the model of a release, by its number: in its own process, or through Triton."""
+
+    def open_model(release: int) -> Model:
+        if settings.models == SERVED or engine_name(release) is not None:
+            return TritonModel(release)
+        return inline_model(repository, release)
+
+    return open_model
+
+
 class TritonModel:
-    """A release's model, asked from a thread: one that hangs costs its callers their limit, and no more.
+    """A release's model, asked from a thread: one that hangs costs its callers their limit, ReleaseLate, and no more.
 
     The thread lives from call to call. One that a call is stuck in is left to itself, and ends when the call does.
     """
@@ -146,17 +160,15 @@ class TritonModel:
             except Empty:
                 self._calls.put(None)
                 self._calls = None
-                raise ReleaseUnavailable(f"{self._name} did not answer in time") from None
+                raise ReleaseLate(f"{self._name} did not answer in time") from None
         if isinstance(answer, ReleaseUnavailable):
             raise answer
         return answer
 
     def close(self) -> None:
-        """End the thread."""
-        with self._lock:
-            if self._calls is not None:
-                self._calls.put(None)
-                self._calls = None
+        """End the thread once it has answered. Waits for nothing: another thread may be in a call."""
+        if (calls := self._calls) is not None:
+            calls.put(None)
 
     def _serve(self, calls: SimpleQueue[Array | None], answers: SimpleQueue[Array | ReleaseUnavailable]) -> None:
         while (features := calls.get()) is not None:

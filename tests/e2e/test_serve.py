@@ -202,9 +202,7 @@ class TestDeaths:
             until(lambda: mortal.has_one(part))  # what was mended before may still be on its way out
             mortal.stub(part).send_signal(number)
             answered = client.score(fresh.transaction("77.10"))
-            assert answered.source in (
-                (Source.PRIMARY, Source.SCORECARD) if part == "fraud_model" else (Source.PRIMARY,)
-            )
+            assert answered.source is Source.PRIMARY, "the front door asks none of them"
             mortal.said.wait_for("release r0001 loaded in", SERVING_SECONDS, after=lines)
             until(lambda: client.score(fresh.transaction("77.10")).source is Source.PRIMARY)
         assert mortal.triton() == server, "the server went on"

@@ -30,7 +30,8 @@ def repository(served_repository: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def running(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(repository, tmp_path_factory.mktemp("home")) as server:
+    """Each model in a process of its own: it can die."""
+    with Server(repository, tmp_path_factory.mktemp("home"), "--models", "served") as server:
         yield server
 
 

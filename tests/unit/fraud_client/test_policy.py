@@ -436,3 +436,25 @@ def test_an_endpoint_that_is_beaten_again_and_again_is_left_alone() -> None:
             found.answered(attempt, 0.010)
     assert not hangs.breaker.closed
     assert found.stats(waiting=0, overloaded=0).hedges_won == 5
+
+
+def test_one_server_alone_stays_asked_however_late_it_is() -> None:
+    found = endpoints(1)
+    for _ in range(20):
+        found.failed(found.first(0.0), DeadlineExceeded("late"), 0.0)
+    assert found.stats(waiting=0, overloaded=0).endpoints[0].breaker is BreakerState.CLOSED
+
+
+def test_of_several_servers_those_that_are_late_rest() -> None:
+    found = endpoints(2)
+    for _ in range(10):
+        found.failed(found.first(0.0), DeadlineExceeded("late"), 0.0)
+    assert {one.breaker for one in found.stats(waiting=0, overloaded=0).endpoints} == {BreakerState.OPEN}
+
+
+def test_one_server_alone_that_is_away_is_left_in_peace() -> None:
+    found = endpoints(1)
+    for _ in range(5):
+        found.failed(found.first(0.0), Unavailable("away"), 0.0)
+    with pytest.raises(Unavailable, match="takes no requests now"):
+        found.first(0.0)

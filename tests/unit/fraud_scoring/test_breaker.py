@@ -15,7 +15,13 @@ def opened(at: float = 10.0) -> Breaker:
 def test_failures_in_a_row_open_it() -> None:
     breaker = opened(10.0)
     assert breaker.is_open
-    assert breaker.open_for(12.5) == 2.5
+
+
+def test_one_that_was_waited_for_in_vain_opens_it_alone_and_a_trial_is_due_at_once() -> None:
+    breaker = Breaker(Patience(failures=2, pause_s=1.0))
+    assert breaker.failed(10.0, in_vain=True)
+    assert breaker.is_open
+    assert [breaker.trial_due(moment) for moment in (10.0, 10.9, 11.0)] == [True, False, True]
 
 
 def test_an_answer_between_two_failures_keeps_it_closed() -> None:
@@ -24,7 +30,6 @@ def test_an_answer_between_two_failures_keeps_it_closed() -> None:
         assert not breaker.failed(float(moment))
         breaker.succeeded()
     assert not breaker.is_open
-    assert breaker.open_for(100.0) == 0.0
 
 
 def test_it_tells_once_that_it_opened() -> None:

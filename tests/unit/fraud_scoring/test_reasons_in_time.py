@@ -37,6 +37,9 @@ class Model:
             raise ReleaseUnavailable("it did not answer in time")
         return self._pipeline.margin(features)
 
+    def close(self) -> None:
+        pass
+
 
 def test_reasons_may_take_half_of_the_time_that_a_release_has(served_pipeline: Pipeline, features: Float32) -> None:
     model = Model(served_pipeline)

@@ -13,11 +13,11 @@ import pytest
 from fraud_scoring import wire
 from fraud_scoring.breaker import Breaker, Patience
 from fraud_scoring.decision import DecisionRule, ScorecardFeature
-from fraud_scoring.errors import ReleaseUnavailable
+from fraud_scoring.errors import ReleaseLate, ReleaseUnavailable
 from fraud_scoring.features import Float32
 from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.routes import ByAmount, Canary, Fallback, Routes, bucket_of
-from fraud_scoring.routing import Golden, Router, ServedRelease
+from fraud_scoring.routing import Golden, InlineModel, Router, ServedRelease
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers
 from fraud_scoring.stores.memory import MemoryStore
@@ -35,7 +35,7 @@ class HandModel:
     def __init__(self, number: int) -> None:
         self.number = number
         self.calls: list[int] = []
-        self.fails = False
+        self.fails = self.closed = False
         self.lies = False
         self.hangs: threading.Event | None = None
 
@@ -43,11 +43,14 @@ class HandModel:
         self.calls.append(len(features))
         if self.hangs is not None:
             self.hangs.wait(max(0.0, until - time.monotonic()))
-            raise ReleaseUnavailable("it did not answer in time")
+            raise ReleaseLate("it did not answer in time")
         if self.fails:
             raise ReleaseUnavailable("it is away")
         margin = features[:, :1] / np.float32(1_000) + np.float32(self.number / 100 + self.lies)
         return np.ascontiguousarray(margin, np.float32)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def rule(number: int) -> DecisionRule:
@@ -252,3 +255,22 @@ def test_a_new_table_answers_the_next_batch_and_opens_only_what_is_new(canary: H
     canary.router.follow(canary.router.routes.promoted())
     assert told(canary.ask(customers(50))) == {(4, wire.Source.PRIMARY)}
     assert canary.models == before
+
+
+def test_a_release_that_left_the_table_lets_its_model_go_and_those_that_stay_keep_theirs(canary: House) -> None:
+    canary.router.follow(replace(canary.router.routes, canary=None))
+    assert {number: model.closed for number, model in canary.models.items()} == {2: False, 3: False, 4: True}
+
+
+def test_a_graph_in_this_process_is_not_begun_when_time_is_over() -> None:
+    asked: list[int] = []
+
+    def margin(features: Float32) -> Float32:
+        asked.append(len(features))
+        return features[:, :1]
+
+    model, features = InlineModel(3, margin), np.ones((2, WIDTH), np.float32)
+    assert model(features, time.monotonic() + SOON).tolist() == [[1.0], [1.0]]
+    with pytest.raises(ReleaseUnavailable, match="no time left to ask release r0003"):
+        model(features, time.monotonic())
+    assert asked == [2]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fraud_scoring.front_door import Request
-from fraud_scoring.pipeline import Pipeline
 from fraud_scoring.routes import ROUTES_FILE, Routes
-from fraud_scoring.routing import Model
-from fraud_scoring.serving import Serving
+from fraud_scoring.serving import Serving, inline_model
 from fraud_scoring.settings import Settings
 from fraud_scoring.stores import Answers
 from support.rows import MONDAY_US
@@ -27,11 +26,7 @@ def repository(served_repository: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serving(repository: Path) -> Iterator[Serving]:
-    def in_process(release: int) -> Model:
-        margin = Pipeline.load(repository, release).margin
-        return lambda features, until: margin(features)
-
-    opened = Serving(Settings("memory:"), repository, in_process, "front-door-0")
+    opened = Serving(Settings("memory:"), repository, partial(inline_model, repository), "front-door-0")
     yield opened
     opened.close()
 

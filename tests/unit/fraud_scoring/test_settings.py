@@ -51,3 +51,10 @@ def test_without_its_folder_there_is_no_log() -> None:
 def test_a_log_that_cannot_be_kept_is_refused_at_the_start(changes: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidDefinition, match=message):
         Settings.read({**LOGGED, **changes})
+
+
+def test_graphs_run_in_the_front_door_unless_they_are_to_have_processes_of_their_own() -> None:
+    assert Settings.read({"FRAUD_STORE": "lmdb:///x"}).models == "inline"
+    assert Settings.read({"FRAUD_STORE": "lmdb:///x", "FRAUD_MODELS": "served"}).models == "served"
+    with pytest.raises(InvalidDefinition, match="FRAUD_MODELS is 'here'; write inline or served"):
+        Settings.read({"FRAUD_STORE": "lmdb:///x", "FRAUD_MODELS": "here"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,16 @@ class HandModel:
     def __init__(self, number: int) -> None:
         self.number = number
         self.asked: list[Float32] = []
-        self.fails = False
+        self.fails = self.closed = False
 
     def __call__(self, features: Float32, until: float) -> Float32:
         self.asked.append(features)
         if self.fails:
             raise ReleaseUnavailable("it is away")
         return np.ascontiguousarray(features[:, :1] / np.float32(100) + np.float32(self.number / 100))
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def pipeline(number: int, model: HandModel, schema: Schema = DEFAULT_SCHEMA) -> Pipeline:
@@ -62,6 +66,7 @@ class Stage:
         self.log = log
         self.now = 100.0
         self.log_fails = False
+        self.begun: list[Challenger] = []
         self.store = MemoryStore(DEFAULT_SCHEMA, now_us=Clock())
         self.champion = pipeline(3, HandModel(3))
         self.models = {number: HandModel(number) for number in challengers}
@@ -72,7 +77,8 @@ class Stage:
         self.follow(*self.challengers)
 
     def follow(self, *challengers: Challenger) -> None:
-        self.shadow.follow(challengers, Context(3, DEFAULT_SCHEMA.document))
+        wanted = {one.number: partial(self._begin, one) for one in challengers}
+        self.shadow.follow(wanted, Context(3, DEFAULT_SCHEMA.document))
 
     def answer(self, rows: Int64, release: int = 3) -> Answers:
         """As the front door does: read, answer, record, hand over; the rows are the request's memory."""
@@ -90,6 +96,10 @@ class Stage:
     def frames(self) -> list[Shadowed]:
         found = [frame.content() for frame, _ in read(self.log.folder / WRITER)]
         return [content for content in found if isinstance(content, Shadowed)]
+
+    def _begin(self, challenger: Challenger) -> Challenger:
+        self.begun.append(challenger)
+        return challenger
 
     def _open(self, context: Context) -> ShadowLog:
         if self.log_fails:
@@ -300,6 +310,7 @@ def test_a_new_table_counts_from_the_next_batch_on(log: DecisionLog, begin: Begi
     stage.follow(Challenger(pipeline(4, HandModel(4)), HandModel(4)), Challenger(pipeline(6, late), late))
     stage.answer(customers(5, 50))
     stage.look()
+    assert [one.number for one in stage.begun] == [4, 6], "who is known is not begun again"
     assert [len(one) for one in stage.models[4].asked] == [15], "it stays who it was"
     assert [len(one) for one in late.asked] == [5]
     stage.follow()
@@ -307,6 +318,12 @@ def test_a_new_table_counts_from_the_next_batch_on(log: DecisionLog, begin: Begi
     stage.look()
     (head,) = stage.log.folder.glob(f"{WRITER}/*.root.json")
     assert head.name == "00000001.root.json", "its log was closed"
+
+
+def test_a_challenger_that_left_the_table_lets_its_model_go(log: DecisionLog, begin: Begin) -> None:
+    stage = begin(4, 5)
+    stage.follow()
+    assert all(model.closed for model in stage.models.values())
 
 
 def test_a_shadows_frames_are_passed_over_by_who_counts_decisions(
@@ -331,14 +348,16 @@ def test_the_thread_scores_what_is_taken_and_ends_with_its_log(tmp_path: Path) -
     with decision_log(tmp_path / "log") as log:
         stage = Stage(log)
         scored = threading.Event()
-        model = HandModel(4)
 
-        def ask(features: Float32, until: float) -> Float32:
-            scored.set()
-            return model(features, until)
+        class Telling(HandModel):
+            def __call__(self, features: Float32, until: float) -> Float32:
+                scored.set()
+                return super().__call__(features, until)
+
+        model = Telling(4)
 
         stage.shadow = Shadow(lambda context: log.writer(WRITER, context), every_s=0.01)
-        stage.follow(Challenger(pipeline(4, model), ask))
+        stage.follow(Challenger(pipeline(4, model), model))
         stage.answer(customers(10))
         assert scored.wait(20)
         stage.shadow.close()
