@@ -199,7 +199,6 @@ class TestDeaths:
     ) -> None:
         with FraudClient(mortal.url, deadline=PATIENT) as client:
             server, lines = mortal.triton(), len(mortal.said.lines)
-            until(lambda: mortal.has_one(part))  # what was mended before may still be on its way out
             mortal.stub(part).send_signal(number)
             answered = client.score(fresh.transaction("77.10"))
             assert answered.source is Source.PRIMARY, "the front door asks none of them"
