@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -86,16 +86,25 @@ class Said:
 
 
 class Server:
-    """A `fraudctl serve` of its own home and ports; ended with the `with` block, if nobody did it before."""
+    """A `fraudctl serve` of its own home and ports; ended with the `with` block, if nobody did it before.
+
+    `through` is a program, with its arguments, that becomes the server, as setpriv.
+    """
 
     def __init__(
-        self, repository: Path, home: Path, *options: str, ports: tuple[int, int, int] | None = None, wait: bool = True
+        self,
+        repository: Path,
+        home: Path,
+        *options: str,
+        ports: tuple[int, int, int] | None = None,
+        wait: bool = True,
+        through: Sequence[str] = (),
     ) -> None:
         self.repository, self.home = repository, home
         self.ports = ports or free_ports()
         self.url, self.http_url, self.metrics_url = (f"127.0.0.1:{port}" for port in self.ports)
         self._process = subprocess.Popen(
-            [FRAUDCTL, "serve", *self.arguments(repository, home, self.ports), *options],
+            [*through, str(FRAUDCTL), "serve", *self.arguments(repository, home, self.ports), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
