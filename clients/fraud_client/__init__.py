@@ -8,6 +8,7 @@ Identifiers leave the process only as keyed tokens, card numbers not at all.
 
 from __future__ import annotations
 
+from fraud_client._access import Access
 from fraud_client._async import AsyncFraudClient
 from fraud_client._breaker import BreakerState
 from fraud_client._decision import Decision, Reason
@@ -16,6 +17,7 @@ from fraud_client._errors import (
     DeadlineExceeded,
     FraudClientError,
     InvalidRequest,
+    NotAllowed,
     Overloaded,
     ServerFailed,
     Unavailable,
@@ -41,6 +43,7 @@ __all__ = [
     "DEFAULT_URL",
     "TOKEN_KEY_VARIABLE",
     "Accepted",
+    "Access",
     "Action",
     "AsyncFraudClient",
     "AsyncGrpcTransport",
@@ -56,6 +59,7 @@ __all__ = [
     "GrpcTransport",
     "InvalidRequest",
     "Label",
+    "NotAllowed",
     "Overloaded",
     "Policy",
     "Reason",

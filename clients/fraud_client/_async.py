@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud_client import _protocol
+from fraud_client._access import Access, maker
 from fraud_client._coalescing import REQUESTS_IN_FLIGHT, Coalescer, Options
 from fraud_client._decision import Decision
 from fraud_client._endpoints import named_transports
@@ -41,6 +42,7 @@ class AsyncFraudClient:
         deadline: float = DEFAULT_DEADLINE,
         in_flight: int | None = None,
         policy: Policy | None = None,
+        access: Access | None = None,
         transport: AsyncTransport | Sequence[AsyncTransport] | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -49,7 +51,7 @@ class AsyncFraudClient:
         policy = Policy() if policy is None else policy
         self._tokenizer = tokenizer_from(token_key, os.environ)
         self._deadline = _protocol.checked_deadline(deadline)
-        names, transports = named_transports(url, transport, AsyncGrpcTransport)
+        names, transports = named_transports(url, transport, maker(AsyncGrpcTransport, access, transport))
         self._sender = Sender(names, transports, policy)
         self._clock = clock
         self._coalescer = Coalescer(self._send, in_flight or REQUESTS_IN_FLIGHT * len(transports), policy.max_waiting)

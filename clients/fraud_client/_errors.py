@@ -4,7 +4,8 @@
     ├── InvalidRequest         a rule is broken, found here or by the server; nothing was recorded
     │   └── CardNumberRefused  an identifier looks like a card number; nothing was sent
     ├── DeadlineExceeded       no answer in time; it may have been recorded
-    ├── Overloaded             too many calls wait in this client; nothing was sent
+    ├── NotAllowed             a gateway does not know this caller, or what it asked for is not its to ask
+    ├── Overloaded             too many calls wait in this client, or a gateway's limit is reached; nothing was scored
     ├── Unavailable            no server, or one that takes no requests now
     └── ServerFailed           any other failure of the server, or an answer that breaks the contract
 
@@ -31,8 +32,12 @@ class DeadlineExceeded(FraudClientError):
     """No answer within the deadline."""
 
 
+class NotAllowed(FraudClientError):
+    """The gateway refuses the caller, or what it asks for."""
+
+
 class Overloaded(FraudClientError):
-    """As many calls wait as may; this one was not sent."""
+    """As many calls wait, or come, as may; this one was not scored."""
 
 
 class Unavailable(FraudClientError):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud_client import _protocol
+from fraud_client._access import Access, maker
 from fraud_client._coalescing import REQUESTS_IN_FLIGHT, Options
 from fraud_client._decision import Decision
 from fraud_client._endpoints import named_transports
@@ -44,7 +45,8 @@ class FraudClient:
 
     `token_key` (or the variable FRAUD_TOKEN_KEY) makes tokens of identifiers that are text. `deadline`, in seconds, is
     what a scoring request may take: the server answers from a fallback rather than be late, and the client gives up
-    when it has passed. Call `ready()` once at the start: it opens the connection, so that no payment pays for it.
+    when it has passed. `access` is for a gateway: TLS, and who calls. Call `ready()` once at the start: it opens the
+    connection, so that no payment pays for it.
     Every method raises FraudClientError, and nothing else on purpose.
     """
 
@@ -56,6 +58,7 @@ class FraudClient:
         deadline: float = DEFAULT_DEADLINE,
         in_flight: int | None = None,
         policy: Policy | None = None,
+        access: Access | None = None,
         transport: Transport | Sequence[Transport] | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -64,7 +67,7 @@ class FraudClient:
         policy = Policy() if policy is None else policy
         self._tokenizer = tokenizer_from(token_key, os.environ)
         self._deadline = _protocol.checked_deadline(deadline)
-        names, transports = named_transports(url, transport, GrpcTransport)
+        names, transports = named_transports(url, transport, maker(GrpcTransport, access, transport))
         self._sender = ThreadSender(names, transports, policy)
         self._clock = clock
         self._coalescer = ThreadCoalescer(

@@ -13,12 +13,17 @@ from fraud_client._errors import (
     DeadlineExceeded,
     FraudClientError,
     InvalidRequest,
+    NotAllowed,
+    Overloaded,
     ServerFailed,
     Unavailable,
 )
 from fraud_client._protocol import Answer, Call
 
 DEFAULT_URL: Final = "localhost:8001"
+
+Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
+"""What goes with every call; a function is asked before each."""
 
 _CHANNEL: Final = [
     # gRPC would wait up to two minutes before it tries a server again that was away.
@@ -61,16 +66,16 @@ class GrpcTransport:
     `credentials` are `grpc.ChannelCredentials` for TLS, `headers` go with every call (an API key of a gateway, say).
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, credentials: Any = None, headers: Mapping[str, str] | None = None):
+    def __init__(self, url: str = DEFAULT_URL, *, credentials: Any = None, headers: Headers | None = None):
         import tritonclient.grpc as triton
 
         self.url = url
-        self._headers = dict(headers or {})
+        self._headers = _asked(headers)
         self._client = triton.InferenceServerClient(url, creds=credentials, channel_args=_CHANNEL)
 
     def infer(self, call: Call) -> Answer:
         with _failures(self.url, call.timeout):
-            return _arrays(call, self._client.infer(**_arguments(call), headers=self._headers))
+            return _arrays(call, self._client.infer(**_arguments(call), headers=self._headers()))
 
     def begin(self, call: Call, done: Callable[[Answer | FraudClientError], None]) -> Callable[[], None]:
         def ended(result: Any, error: Any) -> None:
@@ -84,12 +89,12 @@ class GrpcTransport:
             done(outcome)
 
         with _failures(self.url, call.timeout):
-            on_its_way = self._client.async_infer(**_arguments(call), callback=ended, headers=self._headers)
+            on_its_way = self._client.async_infer(**_arguments(call), callback=ended, headers=self._headers())
         return on_its_way.cancel  # type: ignore[no-any-return]
 
     def ready(self, model: str, timeout: float) -> bool:
         with _failures(self.url, timeout):
-            return bool(self._client.is_model_ready(model, headers=self._headers, client_timeout=timeout))
+            return bool(self._client.is_model_ready(model, headers=self._headers(), client_timeout=timeout))
 
     def close(self) -> None:
         self._client.close()
@@ -98,19 +103,19 @@ class GrpcTransport:
 class AsyncGrpcTransport:
     """The same for asyncio; belongs to the event loop that first uses it."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, credentials: Any = None, headers: Mapping[str, str] | None = None):
+    def __init__(self, url: str = DEFAULT_URL, *, credentials: Any = None, headers: Headers | None = None):
         self.url = url
         self._credentials = credentials
-        self._headers = dict(headers or {})
+        self._headers = _asked(headers)
         self._client: Any = None
 
     async def infer(self, call: Call) -> Answer:
         with _failures(self.url, call.timeout):
-            return _arrays(call, await self._connected().infer(**_arguments(call), headers=self._headers))
+            return _arrays(call, await self._connected().infer(**_arguments(call), headers=self._headers()))
 
     async def ready(self, model: str, timeout: float) -> bool:
         with _failures(self.url, timeout):
-            return bool(await self._connected().is_model_ready(model, headers=self._headers, client_timeout=timeout))
+            return bool(await self._connected().is_model_ready(model, headers=self._headers(), client_timeout=timeout))
 
     async def close(self) -> None:
         if self._client is not None:
@@ -123,6 +128,13 @@ class AsyncGrpcTransport:
 
             self._client = triton.InferenceServerClient(self.url, creds=self._credentials, channel_args=_CHANNEL)
         return self._client
+
+
+def _asked(headers: Headers | None) -> Callable[[], dict[str, str]]:
+    if callable(headers):
+        return lambda: dict(headers())
+    fixed = dict(headers or {})
+    return lambda: fixed
 
 
 @contextmanager
@@ -173,6 +185,10 @@ def failure(status: str | None, message: str | None, url: str, timeout: float) -
         return DeadlineExceeded(
             f"{url}: no answer within {timeout * 1e3:g} ms; send it again, or allow more with deadline="
         )
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return NotAllowed(f"{url} does not let this caller in ({said}): look at its token, certificate and rights")
+    if code == "RESOURCE_EXHAUSTED":
+        return Overloaded(f"{url}: {said}")
     if code in ("UNAVAILABLE", "CANCELLED", "NOT_FOUND"):  # a server that drains has put its front door away
         return Unavailable(f"{url} takes no requests now ({said}); is the server up, and is this its gRPC address?")
     return ServerFailed(f"{url}: the server failed with {code or 'an error'} ({said}); its log says more")
