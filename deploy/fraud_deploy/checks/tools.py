@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fraud_deploy.check import Check, CheckFailed, CheckSkipped
 from fraud_deploy.toolbox import Toolbox
 
@@ -11,7 +13,10 @@ _AS_LOCKED = "Would make no changes"
 def checks() -> list[Check]:
     return [
         Check("tools.environment", ("deploy-tools.in", "deploy-tools.txt"), "run", (), _environment_is_as_locked),
-        Check("tools.tensorrt-rtx", ("tensorrt-rtx.in", "tensorrt-rtx.txt"), "lint", (), _everything_is_pinned),
+        *(
+            Check(f"tools.{name}", (f"{name}.in", f"{name}.txt"), "lint", (), partial(_everything_is_pinned, name))
+            for name in ("tensorrt-rtx", "envoy")
+        ),
     ]
 
 
@@ -29,8 +34,8 @@ def _environment_is_as_locked(toolbox: Toolbox) -> None:
         )
 
 
-def _everything_is_pinned(toolbox: Toolbox) -> None:
-    text = (toolbox.deploy / "tensorrt-rtx.txt").read_text(encoding="utf-8").replace("\\\n", " ")
+def _everything_is_pinned(name: str, toolbox: Toolbox) -> None:
+    text = (toolbox.deploy / f"{name}.txt").read_text(encoding="utf-8").replace("\\\n", " ")
     loose = [line for line in text.splitlines() if line.strip() and not ("==" in line and "--hash=sha256:" in line)]
     if loose:
-        raise CheckFailed(f"tensorrt-rtx.txt: '{loose[0][:60]}' is not pinned by version and hash: make lock")
+        raise CheckFailed(f"{name}.txt: '{loose[0][:60]}' is not pinned by version and hash: make lock")

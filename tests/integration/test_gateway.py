@@ -1,0 +1,534 @@
+"""A real Envoy before two real servers over one Redis: who is let in, what may pass, how much, and what is told."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+from tritonclient.grpc import service_pb2
+
+from fraud_client import (
+    Access,
+    AsyncFraudClient,
+    FraudClient,
+    FraudClientError,
+    NotAllowed,
+    Overloaded,
+    Policy,
+)
+from fraud_gateway.contract import METHODS
+from fraud_gateway.settings import Address, CallerLimits, Gateway, Tls, Tokens
+from fraud_scoring.wire import Accepted, Source
+from support.gateway import HOST, MISSING, PROGRAM, Authority, Issuer, RunningGateway
+from support.redis import MISSING as NO_REDIS
+from support.redis import PROGRAM as REDIS
+from support.redis import RedisServer
+from support.server import Server, until
+
+if TYPE_CHECKING:
+    from conftest import Fresh
+
+pytestmark = [
+    pytest.mark.triton,
+    pytest.mark.skipif(PROGRAM is None, reason=MISSING),
+    pytest.mark.skipif(REDIS is None, reason=NO_REDIS),
+]
+
+PAYMENTS = "spiffe://fraudserve/payments"
+SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+OFFERED = {method.name for method in METHODS}
+PATIENT = 20.0
+CARD = "4000056655665556"
+"""What a test card's number is; nothing may write it down."""
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def servers(
+    redis: RedisServer, served_repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Server]]:
+    homes = [tmp_path_factory.mktemp("server") for _ in range(2)]
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(Server(served_repository, home, "--store", redis.url, wait=False)) for home in homes
+        ]
+        for server in started:
+            server.said.wait_for("ready on", 60)
+        yield started
+        for server in started:  # both at once
+            server.send(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    servers: list[Server], authority: Authority, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningGateway]:
+    """Lets in who has a token or a certificate."""
+    folder = tmp_path_factory.mktemp("gw")
+    keys = folder / "jwks.json"
+    keys.write_text(issuer.key_set())
+    plenty = CallerLimits(rate=5000, burst=5000, concurrency=64)
+    settings = Gateway(
+        servers=tuple(Address(HOST, server.ports[0]) for server in servers),
+        identity="either",
+        tls=Tls(client_certificates="optional"),
+        tokens=Tokens(issuer.issuer, issuer.audience, keys, clock_skew_s=0),
+        callers={
+            "payments": plenty,
+            PAYMENTS: plenty,
+            "busy": CallerLimits(rate=5000, burst=5000, concurrency=2),
+            "quick": CallerLimits(rate=1, burst=5, concurrency=10),
+        },
+    )
+    with RunningGateway(folder / "e", settings, authority=authority) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ca(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ca") / "ca.crt"
+    path.write_bytes(authority.certificate)
+    return path
+
+
+@pytest.fixture(scope="module")
+def certified(authority: Authority, ca: Path) -> Access:
+    """The access of a caller with a certificate."""
+    certificate, key = ca.with_name("payments.crt"), ca.with_name("payments.key")
+    for path, content in zip((certificate, key), authority.caller(PAYMENTS), strict=True):
+        path.write_bytes(content)
+    return Access(ca=ca, certificate=certificate, key=key)
+
+
+def client_of(gateway: RunningGateway, access: Access) -> FraudClient:
+    """A client that repeats nothing: what it sees is what the gateway did."""
+    return FraudClient(gateway.url, deadline=PATIENT, access=access, policy=Policy.plain())
+
+
+class Raw:
+    """Calls by their path, of a caller with `token`."""
+
+    def __init__(self, gateway: RunningGateway, authority: Authority, token: str | None = None) -> None:
+        self._channel = grpc.secure_channel(gateway.url, grpc.ssl_channel_credentials(authority.certificate))
+        self._token = token
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self._channel.close()
+
+    def __call__(self, path: str, message: bytes = b"", **headers: str) -> bytes:
+        answer: bytes
+        answer, _ = self._call(path, message, headers)
+        return answer
+
+    def request_id(self, path: str, message: bytes, **headers: str) -> str:
+        """What the gateway calls the request, which must be answered."""
+        _, call = self._call(path, message, headers)
+        return str(dict(call.initial_metadata())["x-request-id"])
+
+    def _call(self, path: str, message: bytes, headers: dict[str, str]) -> Any:
+        metadata = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        if self._token:
+            metadata.append(("authorization", f"Bearer {self._token}"))
+        call = self._channel.unary_unary(path, request_serializer=None, response_deserializer=None)
+        return call.with_call(message, metadata=metadata, timeout=PATIENT)
+
+    def refusal(self, path: str, message: bytes = b"", **headers: str) -> tuple[grpc.StatusCode, str]:
+        with pytest.raises(grpc.RpcError) as refused:
+            self(path, message, **headers)
+        return refused.value.code(), refused.value.details()
+
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+def request_of(model: str, rows: np.ndarray, **parameters: int | str) -> Any:
+    request = service_pb2.ModelInferRequest(model_name=model)
+    request.inputs.add(name="transaction", datatype="INT64", shape=rows.shape)
+    request.raw_input_contents.append(rows.astype(np.int64).tobytes())
+    return request
+
+
+def named(model: str) -> bytes:
+    data: bytes = service_pb2.ModelInferRequest(model_name=model).SerializeToString()
+    return data
+
+
+@pytest.fixture
+def raw(gateway: RunningGateway, authority: Authority, issuer: Issuer) -> Iterator[Raw]:
+    with Raw(gateway, authority, issuer.token("payments")) as calls:
+        yield calls
+
+
+def test_a_caller_with_a_token_or_a_certificate_gets_its_decisions_and_sends_labels(
+    gateway: RunningGateway, issuer: Issuer, ca: Path, certified: Access, fresh: Fresh
+) -> None:
+    payment = fresh.transaction()
+    with client_of(gateway, Access(ca=ca, token=issuer.token("payments"))) as client:
+        assert client.ready()
+        decision = client.score(payment)
+        batch = client.score_many([fresh.transaction() for _ in range(4_096)])
+    assert decision.source == Source.PRIMARY
+    assert {one.source for one in batch} == {Source.PRIMARY}
+    with client_of(gateway, certified) as client:
+        assert client.score(payment) == decision
+        assert client.label(payment.transaction_id, is_fraud=True) is Accepted.APPLIED
+
+
+def test_a_call_that_is_sent_again_gets_the_first_answer_and_counts_once(
+    gateway: RunningGateway, raw: Raw, fresh: Fresh
+) -> None:
+    message = request_of("fraud_score", fresh.rows(3)).SerializeToString()
+    first, again = raw(INFER, message), raw(INFER, message)
+    answers = [service_pb2.ModelInferResponse.FromString(answer).raw_output_contents for answer in (first, again)]
+    assert list(answers[0]) == list(answers[1])
+
+
+BAD_TOKENS = {
+    "expired": {"exp": 1_600_000_000},
+    "without an end": {"exp": None},
+    "not yet good": {"nbf": 4_000_000_000},
+    "for another": {"aud": "another"},
+    "for nobody": {"aud": None},
+    "of another issuer": {"iss": "https://another.test"},
+    "without a signature": {"algorithm": "none"},
+    "signed as a password": {"algorithm": "HS256"},
+    "of nobody": {"sub": None},
+    "of one who is not listed": {"sub": "stranger"},
+}
+
+
+@pytest.mark.parametrize("changes", BAD_TOKENS.values(), ids=BAD_TOKENS)
+def test_a_bad_token_is_refused(
+    gateway: RunningGateway, issuer: Issuer, ca: Path, fresh: Fresh, changes: dict[str, Any]
+) -> None:
+    token = issuer.token(**{"subject": "payments", **changes} if "sub" not in changes else {"subject": changes["sub"]})
+    with client_of(gateway, Access(ca=ca, token=token)) as client, pytest.raises(NotAllowed):
+        client.score(fresh.transaction())
+
+
+def test_a_token_signed_by_another_key_a_changed_one_and_none_at_all_are_refused(
+    gateway: RunningGateway, issuer: Issuer, authority: Authority
+) -> None:
+    head, claims, signature = issuer.token("payments").split(".")
+    _, others, _ = issuer.token("busy").split(".")
+    for token in (Issuer().token("payments"), f"{head}.{others}.{signature}", f"{head}.{claims}.", "x", None):
+        with Raw(gateway, authority, token) as calls:
+            code, said = calls.refusal(INFER, named("fraud_score"))
+        assert (token, code) == (token, grpc.StatusCode.UNAUTHENTICATED)
+        assert said == "the caller is not known: a token or certificate is missing, wrong or expired"
+
+
+def test_what_a_caller_says_of_itself_counts_for_nothing(
+    gateway: RunningGateway, authority: Authority, issuer: Issuer, fresh: Fresh
+) -> None:
+    message = request_of("fraud_score", fresh.rows(1)).SerializeToString()
+    with Raw(gateway, authority, issuer.token("busy")) as calls:
+        identity = calls.request_id(INFER, message, x_fraud_caller="payments", admin_key="a-guess", x_request_id="mine")
+    assert identity != "mine"
+    assert gateway.logged(identity)["caller"] == "busy"
+    with Raw(gateway, authority) as calls:
+        code, _ = calls.refusal(INFER, message, x_fraud_caller="payments")
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+
+
+OTHER_CALLS = [
+    *(f"/inference.GRPCInferenceService/{method.name}" for method in SERVICE.methods if method.name not in OFFERED),
+    "/grpc.health.v1.Health/Check",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/inference.GRPCInferenceService/ModelInfer/",
+    "/inference.GRPCInferenceService//ModelInfer",
+    "/v2/repository/index",
+    "/v2/repository/models/fraud_score/unload",
+    "/v2/systemsharedmemory/status",
+    "/v2/trace/setting",
+    "/v2/logging",
+    "/v2/models/fraud_score/infer",
+    "/invocations",
+    "/predict",
+    "/",
+]
+
+
+def test_calls_that_control_the_server_are_refused_and_reach_none(gateway: RunningGateway, raw: Raw) -> None:
+    assert {"RepositoryModelLoad", "SystemSharedMemoryRegister", "TraceSetting", "LogSettings", "ModelStreamInfer"} <= {
+        path.rpartition("/")[2] for path in OTHER_CALLS
+    }
+    sent = gateway.figure("envoy_cluster_upstream_rq_total", envoy_cluster_name="payments")
+    for path in OTHER_CALLS:
+        code, said = raw.refusal(path)
+        assert (path, code) == (path, grpc.StatusCode.PERMISSION_DENIED)
+        assert said == "this caller may not do that"
+    assert gateway.figure("envoy_cluster_upstream_rq_total", envoy_cluster_name="payments") == sent
+
+
+FIELD_9 = (9 << 3 | 3, 9 << 3 | 4)
+"""Tags that begin and end a group, which no field of the request is."""
+
+
+def test_only_the_front_door_and_feedback_may_be_asked_however_the_name_is_written(raw: Raw) -> None:
+    score, model = named("fraud_score"), named("fraud_model_r0001")
+    begin, end = (bytes([tag]) for tag in FIELD_9)
+    nested = bytes([5 << 3 | 2, len(score)]) + score
+    messages = {
+        "a release's model": model,
+        "a release": named("fraud_r0001"),
+        "no model": b"",
+        "another case": named("FRAUD_SCORE"),
+        "a longer name": named("fraud_score_"),
+        "a path": named("../fraud_score"),
+        "the allowed name first": score + model,
+        "the allowed name inside another field": nested + model,
+        "after it": model + nested,
+        "in a group": model + begin + score + end,
+        "in a group before": begin + score + end + model,
+        "with a long tag": score + b"\x8a\x80\x80\x00" + model[1:],
+        "as a number": b"\x08\x01",
+        "cut off": score + model[:-3],
+        "no message at all": b"\xff\xff\xff",
+    }
+    for what, message in messages.items():
+        code, said = raw.refusal(INFER, message)
+        assert (what, code) == (what, grpc.StatusCode.PERMISSION_DENIED)
+        assert said == "this caller may not do that"
+    ready = "/inference.GRPCInferenceService/ModelReady"
+    code, _ = raw.refusal(ready, service_pb2.ModelReadyRequest(name="fraud_model_r0001").SerializeToString())
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert raw(ready, service_pb2.ModelReadyRequest(name="fraud_feedback").SerializeToString())
+    assert raw("/inference.GRPCInferenceService/ServerReady")
+
+
+def test_a_message_of_4096_rows_passes_and_one_above_the_limit_does_not(
+    gateway: RunningGateway, raw: Raw, fresh: Fresh
+) -> None:
+    code, said = raw.refusal(INFER, request_of("fraud_score", fresh.rows(4_096)).SerializeToString())
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "send 1 to 1,024 a request" in said  # the front door's own rule: it came through
+    large = service_pb2.ModelInferRequest(model_name="fraud_score")
+    for size in (gateway.settings.limits.message_bytes, 5 << 20):
+        large.raw_input_contents[:] = [bytes(size)]
+        code, said = raw.refusal(INFER, large.SerializeToString())
+        assert (size, code) == (size, grpc.StatusCode.INVALID_ARGUMENT)
+        assert said == "the message is larger than it may be; send fewer rows"
+
+
+def test_a_caller_over_its_rate_is_refused_and_others_are_not(
+    gateway: RunningGateway, authority: Authority, issuer: Issuer, ca: Path, fresh: Fresh
+) -> None:
+    with (
+        client_of(gateway, Access(ca=ca, token=issuer.token("quick"))) as quick,
+        client_of(gateway, Access(ca=ca, token=issuer.token("payments"))) as payments,
+    ):
+        with pytest.raises(Overloaded, match="send slower"):  # noqa: PT012 - one of them is refused
+            for _ in range(12):
+                quick.score(fresh.transaction())
+        for _ in range(12):
+            payments.score(fresh.transaction())
+
+
+def test_a_caller_with_all_its_calls_on_their_way_waits_alone(
+    gateway: RunningGateway, redis: RedisServer, issuer: Issuer, ca: Path, fresh: Fresh
+) -> None:
+    def active(caller: str) -> float:
+        return gateway.figure("envoy_cluster_upstream_rq_active", envoy_cluster_name=caller)
+
+    access = Access(ca=ca, token=issuer.token("busy"))
+    with ThreadPoolExecutor(2) as pool, client_of(gateway, access) as client:
+        with redis.frozen():
+            held = [pool.submit(client.score_rows, fresh.rows(1), deadline=2.0) for _ in range(2)]
+            until(lambda: active("busy") == 2)
+            with pytest.raises(Overloaded, match="as many calls on their way as it may"):
+                client.score_rows(fresh.rows(1))
+            with client_of(gateway, Access(ca=ca, token=issuer.token("payments"))) as other:
+                assert other.ready()
+        for one in held:
+            one.result()
+
+
+def test_an_error_says_nothing_of_paths_traces_or_shared_memory(
+    gateway: RunningGateway, servers: list[Server], raw: Raw, fresh: Fresh
+) -> None:
+    shared = service_pb2.ModelInferRequest(model_name="fraud_score")
+    tensor = shared.inputs.add(name="transaction", datatype="INT64", shape=[1, 5])
+    tensor.parameters["shared_memory_region"].string_param = "a_region"
+    tensor.parameters["shared_memory_byte_size"].int64_param = 40
+    wrong = request_of("fraud_score", fresh.rows(1))
+    wrong.inputs[0].datatype = "FP32"
+    unknown = request_of("fraud_score", fresh.rows(1))
+    unknown.inputs[0].name = "x"
+    version = request_of("fraud_score", fresh.rows(1))
+    version.model_version = "99"
+    bad = fresh.rows(2)
+    bad[1, 4] = -1
+    for request in (shared, wrong, unknown, version, service_pb2.ModelInferRequest(model_name="fraud_feedback")):
+        _, said = raw.refusal(INFER, request.SerializeToString())
+        for word in ("/", "region", "memory", "shm", "Traceback", "stub", ".py", "_r0001", "tritonserver"):
+            assert word not in said, said
+    code, said = raw.refusal(INFER, request_of("fraud_score", bad).SerializeToString())
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "amount_minor" in said
+
+
+def handshake(url: str, ca: Path, version: ssl.TLSVersion) -> str:
+    """The version that a client which speaks only `version` ends up with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(ca)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.set_alpn_protocols(["h2"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    host, port = url.split(":")
+    with (
+        socket.create_connection((host, int(port)), 10) as plain,
+        context.wrap_socket(plain, server_hostname=host) as tls,
+    ):
+        return str(tls.version())
+
+
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1", "TLSv1_2"])
+def test_nothing_older_than_tls_1_3_is_spoken(gateway: RunningGateway, ca: Path, version: str) -> None:
+    assert handshake(gateway.url, ca, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+    refused = gateway.figure("envoy_listener_ssl_connection_error")
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+        handshake(gateway.url, ca, ssl.TLSVersion[version])
+    assert gateway.figure("envoy_listener_ssl_connection_error") > refused
+
+
+def test_the_log_of_calls_has_no_token_no_payload_and_no_certificate(
+    gateway: RunningGateway, authority: Authority, issuer: Issuer, fresh: Fresh
+) -> None:
+    token, row = issuer.token("payments"), fresh.rows(1)
+    request = request_of("fraud_score", row)
+    request.id = CARD
+    with Raw(gateway, authority, token) as calls:
+        calls.refusal(f"/{CARD}/{CARD}")
+        calls.refusal(INFER, named(CARD))
+        headers = {"user_agent": CARD, "traceparent": CARD, "x_request_id": CARD, f"x_{CARD}": CARD}
+        line = gateway.logged(calls.request_id(INFER, request.SerializeToString(), **headers))
+    assert (line["method"], line["model"], line["caller"]) == ("ModelInfer", "fraud_score", "payments")
+    assert (line["grpc_status"], line["attempts"], line["tls"]) == ("OK", 1, "TLSv1.3")
+    text = gateway.log_text()
+    for secret in (*token.split(".")[1:], CARD, str(row[0, 2]), "BEGIN", "eyJ"):
+        assert secret not in text
+
+
+def test_the_page_of_figures_gives_figures_and_changes_nothing(gateway: RunningGateway) -> None:
+    code, text = gateway.get("/stats/prometheus")
+    assert code == 200
+    assert "envoy_cluster_upstream_rq_time_bucket" in text
+    assert gateway.get("/ready")[0] == 200
+    for path in ("/", "/config_dump", "/certs", "/clusters", "/server_info", "/stats/prometheus/../config_dump"):
+        assert gateway.get(path)[0] == 404
+    for path in ("/quitquitquit", "/logging?level=debug", "/drain_listeners", "/ready"):
+        assert gateway.get(path, "POST")[0] == 404
+    listening = {port for _, port in gateway.listening()}
+    assert listening == {gateway.settings.listen.port, gateway.settings.metrics.port}
+
+
+class Calls:
+    """Callers that score payments one after the other, and what became of each call; a client repeats nothing."""
+
+    def __init__(self, gateway: RunningGateway, access: Access, fresh: Fresh, *, deadline: float) -> None:
+        self._url, self._access, self._fresh, self._deadline = gateway.url, access, fresh, deadline
+        self.answered = 0
+        self.failures: list[FraudClientError] = []
+        self.slowest = 0.0
+        self._going = True
+
+    async def during(self, scene: Callable[[], Any], callers: int = 8) -> None:
+        """`scene` runs in a thread beside the callers, once a hundred calls were answered."""
+        tasks = [asyncio.create_task(self._call_on()) for _ in range(callers)]
+        try:
+            while self.answered < 100:
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(scene)
+        finally:
+            self._going = False
+            await asyncio.gather(*tasks)
+
+    async def _call_on(self) -> None:
+        """A connection of its own, as a process has."""
+        options = {"deadline": self._deadline, "access": self._access, "policy": Policy.plain()}
+        async with AsyncFraudClient(self._url, **options) as client:  # type: ignore[arg-type]
+            while self._going:
+                began = time.monotonic()
+                try:
+                    await client.score(self._fresh.transaction())
+                except FraudClientError as error:
+                    self.failures.append(error)
+                else:
+                    self.answered += 1
+                self.slowest = max(self.slowest, time.monotonic() - began)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_a_server_that_is_killed_or_frozen_behind_the_gateway_costs_no_call(
+    gateway: RunningGateway, servers: list[Server], certified: Access, fresh: Fresh, number: signal.Signals
+) -> None:
+    _, harmed = servers
+    calls = Calls(gateway, certified, fresh, deadline=0.9)
+    healthy = {"envoy_cluster_name": PAYMENTS.replace(":", "_")}
+
+    def scene() -> None:
+        answered, triton = calls.answered, harmed.triton()
+        triton.send_signal(number)
+        until(lambda: gateway.figure("envoy_cluster_membership_healthy", **healthy) == 1, 20)
+        until(lambda: calls.answered > answered + 1_000, 20)
+        if number is signal.SIGSTOP:
+            with suppress(psutil.NoSuchProcess):
+                triton.send_signal(signal.SIGCONT)
+        until(lambda: gateway.figure("envoy_cluster_membership_healthy", **healthy) == 2, 60)
+
+    asyncio.run(calls.during(scene))
+    assert not calls.failures, (len(calls.failures), calls.failures[:3])
+    assert gateway.figure("envoy_cluster_upstream_rq_retry", **healthy) > 0
+    assert gateway.figure("envoy_cluster_upstream_rq_retry_overflow", **healthy) == 0
+
+
+def test_certificates_and_keys_are_replaced_under_load_and_no_call_is_dropped(
+    gateway: RunningGateway, authority: Authority, certified: Access, ca: Path, fresh: Fresh
+) -> None:
+    calls = Calls(gateway, certified, fresh, deadline=5.0)
+    shown: list[bytes] = []
+
+    def scene() -> None:
+        for _ in range(3):
+            shown.append(gateway.certificate())
+            gateway.rotate(authority)
+            until(lambda: gateway.certificate() != shown[-1])
+            shown.append(gateway.certificate())
+
+    asyncio.run(calls.during(scene))
+    assert not calls.failures, (len(calls.failures), calls.failures[:3])
+    assert len(set(shown)) == 4
