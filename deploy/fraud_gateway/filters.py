@@ -62,7 +62,7 @@ def _tokens(tokens: Tokens, may_be_missing: bool) -> Config:
         "audiences": [tokens.audience],
         "remote_jwks": {
             "http_uri": {"uri": "http://jwks/", "cluster": KEYS, "timeout": "1s"},
-            "cache_duration": "5s",
+            "cache_duration": "2s",
         },
         "require_expiration": True,
         "clock_skew_seconds": tokens.clock_skew_s,

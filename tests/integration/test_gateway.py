@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import ssl
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import numpy as np
 import psutil
 import pytest
 from tritonclient.grpc import service_pb2
 
-from fraud_client import (
-    Access,
-    AsyncFraudClient,
-    FraudClient,
-    FraudClientError,
-    NotAllowed,
-    Overloaded,
-    Policy,
-)
+from fraud_client import Access, DeadlineExceeded, NotAllowed, Overloaded, Unavailable
 from fraud_gateway.contract import METHODS
-from fraud_gateway.settings import Address, CallerLimits, Gateway, Tls, Tokens
+from fraud_gateway.settings import Address, CallerLimits, Gateway, Limits, Tls, Tokens
 from fraud_scoring.wire import Accepted, Source
 from support.gateway import HOST, MISSING, PROGRAM, Authority, Issuer, RunningGateway
+from support.gateway_calls import INFER, Calls, Raw, client_of, handshake, named, request_of
 from support.redis import MISSING as NO_REDIS
 from support.redis import PROGRAM as REDIS
 from support.redis import RedisServer
@@ -50,7 +40,6 @@ pytestmark = [
 PAYMENTS = "spiffe://fraudserve/payments"
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 OFFERED = {method.name for method in METHODS}
-PATIENT = 20.0
 CARD = "4000056655665556"
 """What a test card's number is; nothing may write it down."""
 
@@ -126,62 +115,6 @@ def certified(authority: Authority, ca: Path) -> Access:
     for path, content in zip((certificate, key), authority.caller(PAYMENTS), strict=True):
         path.write_bytes(content)
     return Access(ca=ca, certificate=certificate, key=key)
-
-
-def client_of(gateway: RunningGateway, access: Access) -> FraudClient:
-    """A client that repeats nothing: what it sees is what the gateway did."""
-    return FraudClient(gateway.url, deadline=PATIENT, access=access, policy=Policy.plain())
-
-
-class Raw:
-    """Calls by their path, of a caller with `token`."""
-
-    def __init__(self, gateway: RunningGateway, authority: Authority, token: str | None = None) -> None:
-        self._channel = grpc.secure_channel(gateway.url, grpc.ssl_channel_credentials(authority.certificate))
-        self._token = token
-
-    def __enter__(self) -> Raw:
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        self._channel.close()
-
-    def __call__(self, path: str, message: bytes = b"", **headers: str) -> bytes:
-        answer: bytes
-        answer, _ = self._call(path, message, headers)
-        return answer
-
-    def request_id(self, path: str, message: bytes, **headers: str) -> str:
-        """What the gateway calls the request, which must be answered."""
-        _, call = self._call(path, message, headers)
-        return str(dict(call.initial_metadata())["x-request-id"])
-
-    def _call(self, path: str, message: bytes, headers: dict[str, str]) -> Any:
-        metadata = [(name.replace("_", "-"), value) for name, value in headers.items()]
-        if self._token:
-            metadata.append(("authorization", f"Bearer {self._token}"))
-        call = self._channel.unary_unary(path, request_serializer=None, response_deserializer=None)
-        return call.with_call(message, metadata=metadata, timeout=PATIENT)
-
-    def refusal(self, path: str, message: bytes = b"", **headers: str) -> tuple[grpc.StatusCode, str]:
-        with pytest.raises(grpc.RpcError) as refused:
-            self(path, message, **headers)
-        return refused.value.code(), refused.value.details()
-
-
-INFER = "/inference.GRPCInferenceService/ModelInfer"
-
-
-def request_of(model: str, rows: np.ndarray, **parameters: int | str) -> Any:
-    request = service_pb2.ModelInferRequest(model_name=model)
-    request.inputs.add(name="transaction", datatype="INT64", shape=rows.shape)
-    request.raw_input_contents.append(rows.astype(np.int64).tobytes())
-    return request
-
-
-def named(model: str) -> bytes:
-    data: bytes = service_pb2.ModelInferRequest(model_name=model).SerializeToString()
-    return data
 
 
 @pytest.fixture
@@ -399,23 +332,6 @@ def test_an_error_says_nothing_of_paths_traces_or_shared_memory(
     assert "amount_minor" in said
 
 
-def handshake(url: str, ca: Path, version: ssl.TLSVersion) -> str:
-    """The version that a client which speaks only `version` ends up with."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(ca)
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    context.set_alpn_protocols(["h2"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = context.maximum_version = version
-    host, port = url.split(":")
-    with (
-        socket.create_connection((host, int(port)), 10) as plain,
-        context.wrap_socket(plain, server_hostname=host) as tls,
-    ):
-        return str(tls.version())
-
-
 @pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1", "TLSv1_2"])
 def test_nothing_older_than_tls_1_3_is_spoken(gateway: RunningGateway, ca: Path, version: str) -> None:
     assert handshake(gateway.url, ca, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
@@ -454,42 +370,6 @@ def test_the_page_of_figures_gives_figures_and_changes_nothing(gateway: RunningG
         assert gateway.get(path, "POST")[0] == 404
     listening = {port for _, port in gateway.listening()}
     assert listening == {gateway.settings.listen.port, gateway.settings.metrics.port}
-
-
-class Calls:
-    """Callers that score payments one after the other, and what became of each call; a client repeats nothing."""
-
-    def __init__(self, gateway: RunningGateway, access: Access, fresh: Fresh, *, deadline: float) -> None:
-        self._url, self._access, self._fresh, self._deadline = gateway.url, access, fresh, deadline
-        self.answered = 0
-        self.failures: list[FraudClientError] = []
-        self.slowest = 0.0
-        self._going = True
-
-    async def during(self, scene: Callable[[], Any], callers: int = 8) -> None:
-        """`scene` runs in a thread beside the callers, once a hundred calls were answered."""
-        tasks = [asyncio.create_task(self._call_on()) for _ in range(callers)]
-        try:
-            while self.answered < 100:
-                await asyncio.sleep(0.01)
-            await asyncio.to_thread(scene)
-        finally:
-            self._going = False
-            await asyncio.gather(*tasks)
-
-    async def _call_on(self) -> None:
-        """A connection of its own, as a process has."""
-        options = {"deadline": self._deadline, "access": self._access, "policy": Policy.plain()}
-        async with AsyncFraudClient(self._url, **options) as client:  # type: ignore[arg-type]
-            while self._going:
-                began = time.monotonic()
-                try:
-                    await client.score(self._fresh.transaction())
-                except FraudClientError as error:
-                    self.failures.append(error)
-                else:
-                    self.answered += 1
-                self.slowest = max(self.slowest, time.monotonic() - began)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
@@ -532,3 +412,120 @@ def test_certificates_and_keys_are_replaced_under_load_and_no_call_is_dropped(
     asyncio.run(calls.during(scene))
     assert not calls.failures, (len(calls.failures), calls.failures[:3])
     assert len(set(shown)) == 4
+
+
+@pytest.fixture(scope="module")
+def strict(
+    servers: list[Server], authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningGateway]:
+    """Lets in who has a certificate; a call may take a second."""
+    settings = Gateway(
+        servers=tuple(Address(HOST, server.ports[0]) for server in servers),
+        callers={PAYMENTS: CallerLimits(rate=5000, burst=5000, concurrency=64)},
+        limits=Limits(seconds=1.0),
+    )
+    with RunningGateway(tmp_path_factory.mktemp("strict") / "e", settings, authority=authority) as running:
+        yield running
+
+
+def written(folder: Path, ca: Path, certificate_and_key: tuple[bytes, bytes]) -> Access:
+    """The access of a caller whose certificate lies in `folder`."""
+    folder.mkdir()
+    for name, content in zip(("c.crt", "c.key"), certificate_and_key, strict=True):
+        (folder / name).write_bytes(content)
+    return Access(ca=ca, certificate=folder / "c.crt", key=folder / "c.key")
+
+
+def test_where_certificates_are_required_no_other_gets_in(
+    strict: RunningGateway,
+    authority: Authority,
+    issuer: Issuer,
+    ca: Path,
+    certified: Access,
+    tmp_path: Path,
+    fresh: Fresh,
+) -> None:
+    with client_of(strict, certified) as client:
+        assert client.score(fresh.transaction()).source == Source.PRIMARY
+    no_connection = {
+        "none": Access(ca=ca),
+        "a token alone": Access(ca=ca, token=issuer.token("payments")),
+        "another authority's": written(tmp_path / "other", ca, Authority().caller(PAYMENTS)),
+        "a server's": written(tmp_path / "server", ca, authority.server()),
+    }
+    for what, access in no_connection.items():
+        with client_of(strict, access) as client, pytest.raises(Unavailable):
+            client.score(fresh.transaction())
+        assert what
+    for name in ("spiffe://fraudserve/stranger", f"{PAYMENTS}/more", "https://fraudserve/payments"):
+        access = written(tmp_path / name.replace("/", "_"), ca, authority.caller(name))
+        with client_of(strict, access) as client, pytest.raises(NotAllowed):
+            client.score(fresh.transaction())
+
+
+def test_an_authority_that_was_replaced_vouches_for_nobody_any_more(
+    servers: list[Server], authority: Authority, ca: Path, certified: Access, tmp_path: Path, fresh: Fresh
+) -> None:
+    settings = Gateway(servers=(Address(HOST, servers[0].ports[0]),), callers={PAYMENTS: CallerLimits(concurrency=10)})
+    with RunningGateway(tmp_path / "e", settings, authority=authority) as gateway:
+        with client_of(gateway, certified) as client:
+            client.score(fresh.transaction())
+        new = Authority()
+        gateway.rotate(authority, clients=new)
+        mine = written(tmp_path / "new", ca, new.caller(PAYMENTS))
+
+        def new_one_is_let_in() -> bool:
+            with client_of(gateway, mine) as client:
+                return client.ready()
+
+        until(new_one_is_let_in)
+        with client_of(gateway, certified) as client, pytest.raises(Unavailable):
+            client.score(fresh.transaction())
+
+
+def test_a_call_ends_when_the_gateway_says_though_its_caller_would_wait(
+    strict: RunningGateway, redis: RedisServer, certified: Access, fresh: Fresh
+) -> None:
+    began = time.monotonic()
+    with redis.frozen(), client_of(strict, certified) as client, pytest.raises(DeadlineExceeded):
+        client.score_rows(fresh.rows(1), deadline=15.0)
+    assert time.monotonic() - began < 10
+
+
+def test_keys_of_the_issuer_are_replaced_and_a_token_ends_with_its_time(
+    servers: list[Server], authority: Authority, issuer: Issuer, ca: Path, tmp_path: Path, fresh: Fresh
+) -> None:
+    keys, new = tmp_path / "keys" / "jwks.json", Issuer(key_id="k2")
+    keys.parent.mkdir()
+    settings = Gateway(
+        servers=(Address(HOST, servers[0].ports[0]),),
+        identity="token",
+        tls=Tls(client_certificates="none"),
+        tokens=Tokens(issuer.issuer, issuer.audience, keys, clock_skew_s=0),
+        callers={"payments": CallerLimits()},
+    )
+
+    def publish(content: str) -> None:
+        (tmp_path / "new").write_text(content)
+        (tmp_path / "new").rename(keys)
+
+    def let_in(token: str) -> bool:
+        with client_of(gateway, Access(ca=ca, token=token)) as client:
+            try:
+                client.score(fresh.transaction())
+            except NotAllowed:
+                return False
+        return True
+
+    publish(issuer.key_set())
+    with RunningGateway(tmp_path / "e", settings, authority=authority, workers=1) as gateway:
+        short = issuer.token("payments", exp=int(time.time()) + 3)
+        of_now, of_later = issuer.token("payments"), new.token("payments")
+        assert (let_in(short), let_in(of_now), let_in(of_later)) == (True, True, False)
+        publish(new.key_set(issuer))
+        until(lambda: let_in(of_later), 20)
+        assert let_in(of_now)
+        publish(new.key_set())
+        until(lambda: not let_in(of_now), 20)
+        assert let_in(of_later)
+        assert not let_in(short)

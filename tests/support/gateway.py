@@ -152,14 +152,12 @@ class TlsFolder:
 class RunningGateway:
     """Envoy with the rendered files of `settings`, whose addresses and paths are replaced by ones of this test."""
 
-    def __init__(
-        self, folder: Path, settings: Gateway, *, authority: Authority, clients: Authority | None = None
-    ) -> None:
+    def __init__(self, folder: Path, settings: Gateway, *, authority: Authority, workers: int = 2) -> None:
         assert PROGRAM is not None, MISSING
         port, metrics, _ = free_ports()
         self.authority = authority
         folder.mkdir(parents=True, exist_ok=True)
-        self.tls = TlsFolder(folder / "tls", self._tls_files(authority, clients or authority))
+        self.tls = TlsFolder(folder / "tls", self._tls_files(authority, authority))
         self.settings = replace(
             settings,
             listen=Address(HOST, port),
@@ -181,7 +179,7 @@ class RunningGateway:
             str(self.settings.configuration / MAIN),
             "--use-dynamic-base-id",
             "--concurrency",
-            "2",
+            str(workers),
         ]
         command += ["--log-level", "warning", "--disable-hot-restart", "--file-flush-interval-msec", "50"]
         with self._log.open("wb") as log, self._said.open("wb") as said:

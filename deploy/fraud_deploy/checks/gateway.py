@@ -24,7 +24,15 @@ _HOST: Final = "127.0.0.1"
 
 
 def checks() -> list[Check]:
-    return [Check("gateway.settings", ("gateway/*.yaml",), "run", ("envoy", "openssl"), _each_example_starts)]
+    return [
+        Check(
+            "gateway.settings",
+            ("gateway/*.yaml", "fraud_gateway/refusals.lua"),
+            "run",
+            ("envoy", "openssl"),
+            _each_example_starts,
+        )
+    ]
 
 
 def _each_example_starts(toolbox: Toolbox) -> None:
