@@ -19,7 +19,7 @@ from fraud_scoring.routes import Routes
 from fraud_scoring.settings import STORE_VARIABLE, Settings
 from fraud_scoring.stores import open_store
 from fraud_server.errors import CannotServe
-from fraud_server.settings import RESTORING_FILE, ServeSettings
+from fraud_server.settings import LOOPBACK, RESTORING_FILE, ServeSettings
 
 LEAST_FREE_MIB: Final = 256
 LOCK_FILE: Final = "server.lock"
@@ -45,7 +45,7 @@ def check(settings: ServeSettings, least_free_mib: int = LEAST_FREE_MIB) -> int:
         if port in taken:
             raise CannotServe(f"port {port} is given twice ({taken[port]}, {name}); choose another with --{name}-port")
         taken[port] = name
-        _check_port(name, port)
+        _check_port(name, port, settings.listen if name in ("grpc", "metrics") else LOOPBACK)
     try:
         settings.run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,11 +82,11 @@ def _check_space(folder: Path, option: str, least_free_mib: int) -> None:
         )
 
 
-def _check_port(name: str, port: int) -> None:
+def _check_port(name: str, port: int, address: str) -> None:
     with socket.socket() as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            attempt.bind(("127.0.0.1", port))
+            attempt.bind((address, port))
         except OSError as error:
             raise CannotServe(
                 f"port {port} ({name}) cannot be used: {error.strerror}; end what listens there, "

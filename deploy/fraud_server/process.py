@@ -1,4 +1,4 @@
-"""One tritonserver process: started on loopback, watched, drained or killed, with nothing left behind."""
+"""One tritonserver process: started, watched, drained or killed, with nothing left behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL
 from fraud_server.allocator import allocator_environment
 from fraud_server.errors import CannotServe
 from fraud_server.repository_calls import ADMIN_HEADER, RepositoryCalls
-from fraud_server.settings import ServeSettings
+from fraud_server.settings import LOOPBACK, ServeSettings
 from fraud_server.tether import tethered
 from fraud_server.wheel import TritonWheel
 
@@ -218,10 +218,10 @@ def _command(
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in models),
         "--disable-auto-complete-config",
-        "--grpc-address=127.0.0.1",
+        f"--grpc-address={settings.listen}",
         f"--grpc-infer-allocation-pool-size={GRPC_REQUESTS_KEPT}",
-        "--http-address=127.0.0.1",
-        "--metrics-address=127.0.0.1",
+        f"--http-address={LOOPBACK}",
+        f"--metrics-address={settings.listen}",
         f"--grpc-port={settings.ports.grpc}",
         f"--http-port={settings.ports.http}",
         f"--metrics-port={settings.ports.metrics}",

@@ -12,10 +12,14 @@ from fraud_scoring.settings import INLINE
 RESTORING_FILE: Final = "restoring.json"
 """In a home while an archive is put back into it: what lies there is not whole."""
 
+LOOPBACK: Final = "127.0.0.1"
+EVERYWHERE: Final = "0.0.0.0"
+"""Only inside a container, where nothing but the gateway gets in."""
+
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports on the loopback interface."""
+    """TCP ports; all but gRPC and metrics are on the loopback interface, whatever the server is told."""
 
     grpc: int = 8001
     http: int = 8000
@@ -38,6 +42,10 @@ class ServeSettings:
     """Where releases' graphs run: `fraud_scoring.settings`."""
     release_key: Path | None = None
     """File of the public keys that releases must be signed by; None: FRAUD_RELEASE_KEY's, or the home folder's."""
+
+    listen: str = LOOPBACK
+    """Where gRPC and metrics listen: loopback, or everywhere for a gateway in another container. HTTP never does:
+    its calls load and unload models."""
 
     @property
     def trust(self) -> TrustSettings:
@@ -63,7 +71,7 @@ class ServeSettings:
 
     @property
     def url(self) -> str:
-        return f"127.0.0.1:{self.ports.grpc}"
+        return f"{LOOPBACK}:{self.ports.grpc}"
 
 
 def store_ids(home: Path) -> Path:

@@ -47,6 +47,13 @@ _port = click.IntRange(1, 65_535)
 @click.option("--http-port", default=8000, show_default=True, type=_port, help="The same over HTTP.")
 @click.option("--metrics-port", default=8002, show_default=True, type=_port, help="Triton's Prometheus metrics.")
 @click.option("--sidecar-port", default=8003, show_default=True, type=_port, help="The sidecar's page and metrics.")
+@click.option(
+    "--listen",
+    type=click.Choice(["127.0.0.1", "0.0.0.0"]),
+    default="127.0.0.1",
+    show_default=True,
+    help="Where gRPC and metrics listen; 0.0.0.0 only in a container that nothing but the gateway can reach.",
+)
 @click.option("--sidecar/--no-sidecar", default=True, show_default=True, help="Drift statistics and a status page.")
 @click.option("--monitoring", is_flag=True, help="Start Prometheus and Alertmanager beside it, where installed.")
 @click.option("--prepare", is_flag=True, help="Without a release: simulate transactions and train one first.")
@@ -61,11 +68,12 @@ def serve(
     http_port: int,
     metrics_port: int,
     sidecar_port: int,
+    listen: str,
     sidecar: bool,
     monitoring: bool,
     prepare: bool,
 ) -> None:
-    """Serve the routed release on loopback until SIGTERM or Ctrl-C.
+    """Serve the routed release, on loopback unless told otherwise, until SIGTERM or Ctrl-C.
 
     Before anything of a release is opened, its files are verified by the pinned key: what was changed, added, removed,
     linked or put back to an older state is refused by name.
@@ -90,6 +98,7 @@ def serve(
         models=models,
         store_url=store or f"lmdb://{(home / 'store').absolute()}",
         release_key=release_key,
+        listen=listen,
     )
     beside = ExitStack()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fraud_server.allocator import allocator_environment
 from fraud_server.process import RESTRICTED, _command, _environment, served_models
-from fraud_server.settings import ServeSettings
+from fraud_server.settings import EVERYWHERE, ServeSettings
 from fraud_server.wheel import TritonWheel
 
 WHEEL = TritonWheel(Path("/wheel/tritonserver"), Path("/wheel/libs"), Path("/wheel/python"), Path("/wheel/stub"))
@@ -29,6 +30,12 @@ def test_every_endpoint_listens_on_loopback_only_and_on_its_own_port(
 ) -> None:
     assert values(command, f"--{endpoint}-address") == ["127.0.0.1"]
     assert values(command, f"--{endpoint}-port") == [str(getattr(settings.ports, endpoint))]
+
+
+def test_in_a_container_grpc_and_metrics_are_open_to_others_and_http_is_not(settings: ServeSettings) -> None:
+    command = _command(replace(settings, listen=EVERYWHERE), WHEEL, [], shm_prefix="fraudserve_1_", key="open-sesame")
+    listening = {endpoint: values(command, f"--{endpoint}-address") for endpoint in ("grpc", "metrics", "http")}
+    assert listening == {"grpc": ["0.0.0.0"], "metrics": ["0.0.0.0"], "http": ["127.0.0.1"]}
 
 
 @pytest.mark.parametrize("flag", ["--grpc-restricted-protocol", "--http-restricted-api"])

@@ -55,6 +55,44 @@ def test_a_part_that_is_missing_is_named(installed: Path, name: str) -> None:
         TritonWheel.inside(installed)
 
 
+IMAGE = ("bin/tritonserver", "lib/libtritonserver.so", "backends/python/triton_python_backend_stub")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """Triton's folder as NVIDIA's image has it, of empty files, with a backend for TensorRT."""
+    for part in (*IMAGE, "backends/python/libtriton_python.so", "backends/tensorrt/libtriton_tensorrt.so"):
+        path = tmp_path / "tritonserver" / part
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    return tmp_path / "tritonserver"
+
+
+def test_an_image_with_triton_in_it_is_served_by_that_triton_and_finds_its_libraries(image: Path) -> None:
+    found = TritonWheel.find(environment={"FRAUD_TRITON": str(image), "LD_LIBRARY_PATH": "/usr/local/cuda/lib64"})
+    assert found.server == image / "bin/tritonserver"
+    assert found.library_path.startswith(f"{image / 'lib'}:")
+    assert found.library_path.endswith(":/usr/local/cuda/lib64")
+
+
+@pytest.mark.parametrize("part", IMAGE)
+def test_a_part_that_the_image_has_not_is_named_with_the_variable(image: Path, part: str) -> None:
+    path = image / part
+    (path.parent if path.suffix == ".so" else path).rename(image / "away")
+    missing = "lib" if path.suffix == ".so" else part
+    with pytest.raises(CannotServe, match=rf"FRAUD_TRITON is .* has no {missing}; name the folder"):
+        TritonWheel.find(environment={"FRAUD_TRITON": str(image)})
+
+
+def test_the_backends_of_an_image_are_pythons_tensorrts_and_our_own(image: Path, tmp_path: Path) -> None:
+    TritonWheel.installed(image).make_backends(tmp_path / "backends")
+    assert {str(path.relative_to(tmp_path / "backends")) for path in (tmp_path / "backends").rglob("*.*")} == {
+        "python/libtriton_python.so",
+        "tensorrt/libtriton_tensorrt.so",
+        "onnxruntime/model.py",
+    }
+
+
 def test_the_backend_folder_holds_pythons_backend_and_ours_as_plain_files(installed: Path, tmp_path: Path) -> None:
     backends = tmp_path / "backends"
     TritonWheel.inside(installed).make_backends(backends)
