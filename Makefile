@@ -7,7 +7,7 @@ CDK    := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v6 
           constructs cattrs publication
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve bench test soak parts lint format unit deploy-tools deploy-check lock clean
+.PHONY: help setup demo serve bench test soak parts lint format unit deploy-tools deploy-check sbom lock clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ unit: setup ## the fast tests only: no server is started
 
 deploy-check: deploy-tools ## everything under deploy/ rendered, validated, run where it can be; which file got how far
 	@$(BIN)/python -m fraud_deploy check
+
+sbom: deploy-tools ## var/sbom: for each image, every package in it (CycloneDX)
+	@mkdir -p var/sbom
+	@for image in server sidecar load tools; do \
+	    $(VENV)-deploy/bin/cyclonedx-py requirements --sv 1.6 --of JSON --output-reproducible \
+	    -o var/sbom/$$image.cdx.json deploy/docker/requirements/$$image.txt || exit 1; done
 
 deploy-tools: setup
 	@$(PYTHON) deploy/bootstrap.py --deploy-tools $(VENV)-deploy
