@@ -18,10 +18,9 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
-from fraud_release.check_rows import CHECK_ROWS_FILE
 from fraud_release.errors import ReleaseRefused
+from fraud_release.files import CHECK_ROWS_FILE, TRAINED_FILES
 from fraud_release.statement import SIGNATURE_FILE
-from fraud_release.trained import TRAINED_FILES
 from fraud_scoring.reference import REFERENCE_FILE
 from fraud_scoring.releases import (
     DECISION_FILE,

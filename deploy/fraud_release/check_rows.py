@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 
 from fraud_release.errors import ReleaseRefused
+from fraud_release.files import CHECK_ROWS_FILE
 from fraud_release.learning import Labels
 from fraud_scoring.features import Float32
 from fraud_scoring.releases import ensemble_name, release_name
 
-CHECK_ROWS_FILE: Final = "check_rows.npz"
 MOST_ROWS: Final = 100_000
 
 

@@ -18,10 +18,11 @@ from fraud_data import Transactions
 from fraud_data.labels import DEFAULT_LABEL_DAYS, fraud_known_at
 from fraud_release.agreement import check_plain_form
 from fraud_release.assembly import next_release, write_release
-from fraud_release.check_rows import CHECK_ROWS_FILE, check_rows_file
+from fraud_release.check_rows import check_rows_file
 from fraud_release.errors import ReleaseRefused
 from fraud_release.evaluation import not_known_as_compromised, quality
 from fraud_release.explaining import FLAGGED, feature_groups, fit_explanation
+from fraud_release.files import CHECK_ROWS_FILE
 from fraud_release.golden import golden_file
 from fraud_release.learning import (
     PARAMETERS,

@@ -16,15 +16,13 @@ import onnx
 from onnx import helper, numpy_helper
 
 from fraud_release import network_onnx, tree_onnx
+from fraud_release.files import NETWORK_FILE, TREES_FILE
 from fraud_release.learning import Labels, Progress, fit_trees
 from fraud_release.models import MODELS, TREES_SHARE, fewer
 from fraud_release.network import Network, fit_network
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.features import Float32
 
-TREES_FILE: Final = "trained.txt"
-NETWORK_FILE: Final = "network.json"
-TRAINED_FILES: Final = (TREES_FILE, NETWORK_FILE)
 _SHARES: Final = np.array([TREES_SHARE, 1 - TREES_SHARE], np.float32)
 """Of the trees' margin and of the network's, where a release has both."""
 

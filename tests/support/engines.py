@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fraud_release.assembly import write_release
-from fraud_release.check_rows import CHECK_ROWS_FILE
+from fraud_release.files import CHECK_ROWS_FILE
 from fraud_release.golden import golden_file
 from fraud_scoring.pipeline import Pipeline, in_this_process
 from fraud_scoring.releases import (

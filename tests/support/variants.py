@@ -13,10 +13,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fraud_release.assembly import next_release, write_release
+from fraud_release.files import TRAINED_FILES
 from fraud_release.golden import golden_file
 from fraud_release.signing import new_statement
 from fraud_release.statement import sign
-from fraud_release.trained import TRAINED_FILES
 from fraud_release.trust import named_signing_key, open_signing_key
 from fraud_scoring.decision import DecisionRule
 from fraud_scoring.pipeline import Pipeline, in_this_process

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +120,14 @@ def test_the_wire_contract_costs_a_client_no_more_than_its_words() -> None:
         ]
     assert reached == {"fraud_scoring.wire", "fraud_scoring.reasons"}
     assert list(imports(PACKAGES["fraud_scoring"] / "__init__.py")) == []
+
+
+def test_what_keeps_a_server_running_learns_nothing() -> None:
+    """What trains takes two seconds of processor time to import, at each start of a server."""
+    script = "import sys, fraud_server.supervisor; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "fraud_release" in loaded
+    assert set(loaded) & {"lightgbm", "sklearn", "pandas", "polars", "onnx", "mlflow"} == set()
 
 
 @pytest.mark.parametrize("path", MODEL_FILES, ids=lambda path: str(path.relative_to(ROOT)))

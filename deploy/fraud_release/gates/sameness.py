@@ -6,9 +6,10 @@ import io
 
 import numpy as np
 
+from fraud_release.files import TRAINED_FILES
 from fraud_release.gates.evidence import Opened
 from fraud_release.gates.result import GateResult, not_run
-from fraud_release.trained import TRAINED_FILES, TrainedModel
+from fraud_release.trained import TrainedModel
 from fraud_scoring.features import Float32
 from fraud_scoring.releases import GOLDEN_FILE, ensemble_name
 
