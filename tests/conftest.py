@@ -23,6 +23,23 @@ PATIENT = 20.0
 """Seconds: tests ask whether an answer is right; how fast it comes is the load test's."""
 
 
+WAITING = ("integration", "e2e")
+"""Folders of tests that mostly wait for servers. They go first, so that others fill the processor meanwhile."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After the shuffling: a stable sort keeps what is random in it."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in WAITING)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """How to repeat the order of a run that failed."""
+    if terminalreporter.stats.get("failed") or terminalreporter.stats.get("error"):
+        seed = config.getoption("randomly_seed", None)
+        terminalreporter.write_line(f"the same order again: pytest --randomly-seed={seed} FILE")
+
+
 class Fresh:
     """Transactions of the past month, with ids, customers and terminals that no other test uses."""
 

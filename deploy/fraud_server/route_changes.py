@@ -21,7 +21,8 @@ from fraud_scoring.routes import Routes, StaleRoutes
 from fraud_scoring.wire import SCORE_MODEL, VERDICT_RELEASE
 
 _LOOK_EVERY_S: Final = 0.02
-_ASK_S: Final = 2.0
+_ASK_S: Final = 5.0
+"""Where nobody listens a server says so at once; one that is busy may take its time."""
 
 
 class ChangeFailed(FraudError):

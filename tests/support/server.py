@@ -30,6 +30,8 @@ FRAUDCTL: Final = Path(sys.executable).with_name("fraudctl")
 SHARED_MEMORY: Final = Path("/dev/shm")
 STUBS: Final = ("fraud_score", "fraud_feedback", "fraud_features", "fraud_model", "fraud_decision")
 """The models that run in a python process of their own, without their release's number."""
+FIRST_PORT: Final = 20_000
+PORTS: Final = 12_000
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 40.0
 _POLL_SECONDS: Final = 0.02
@@ -261,10 +263,16 @@ def when_labels_are_taken(send: Callable[[], _Sent], within: float = 30.0) -> _S
 
 
 def free_ports() -> tuple[int, int, int]:
-    """Loopback ports that nobody uses, below those that the kernel gives to outgoing connections."""
+    """Loopback ports that nobody uses, below those that the kernel gives to outgoing connections.
+
+    Each worker of a run has a range of its own: a port is chosen seconds before its server takes it.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    span = PORTS // workers
     found: set[int] = set()
     while len(found) < 3:
-        port = 20_000 + secrets.randbelow(12_000)
+        port = FIRST_PORT + worker % workers * span + secrets.randbelow(span)
         with socket.socket() as attempt:
             try:
                 attempt.bind(("127.0.0.1", port))
