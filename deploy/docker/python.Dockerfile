@@ -42,7 +42,8 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/data \
     NUMBA_CACHE_DIR=/tmp/numba
-RUN install -d -o 1000 -g 1000 -m 0750 /data
+# new volumes take the owner of the folder that they are mounted on
+RUN install -d -o 1000 -g 1000 -m 0750 /data /data/model_repository /data/var /etc/fraudserve /etc/fraudserve/gateway
 WORKDIR /data
 
 FROM runtime AS sidecar

@@ -40,7 +40,8 @@ COPY model_repository /opt/fraudserve/model_repository
 COPY --from=packages /opt/fraudserve /opt/fraudserve
 COPY --from=packages /opt/venv /opt/venv
 # /data (store, log, keys) and /tmp are written to, and /dev/shm: the root is mounted read-only.
-RUN install -d -o 1000 -g 1000 -m 0750 /data
+# New volumes take the owner of the folder that they are mounted on.
+RUN install -d -o 1000 -g 1000 -m 0750 /data /models
 ARG TRITON_HOME=/opt/tritonserver
 ENV FRAUD_TRITON=${TRITON_HOME} \
     PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

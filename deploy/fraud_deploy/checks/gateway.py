@@ -41,10 +41,10 @@ def _each_example_starts(toolbox: Toolbox) -> None:
             settings = Gateway.read(path)
         except InvalidGateway as error:
             raise CheckFailed(f"gateway/{path.name}: {error}") from None
-        _starts(toolbox, settings, toolbox.scratch / path.stem)
+        starts(toolbox, settings, toolbox.scratch / path.stem)
 
 
-def _starts(toolbox: Toolbox, settings: Gateway, folder: Path) -> None:
+def starts(toolbox: Toolbox, settings: Gateway, folder: Path) -> None:
     """Envoy takes the rendered files and is ready; addresses and paths are this machine's instead of production's."""
     with _free_ports(2) as (calls, metrics):
         here = replace(
