@@ -27,6 +27,7 @@ _GROUPS = {
     "label": "fraudctl.score:label",
     "load": "fraudctl.load:load",
     "log": "fraudctl.log:log",
+    "plan": "fraudctl.plan:plan",
     "release": "fraudctl.release:release",
     "restore": "fraudctl.recovery:restore",
     "routes": "fraudctl.routes:routes",

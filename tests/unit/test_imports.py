@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "fraud_server": ("fraud_scoring", "fraud_client", "fraud_data", "fraud_release"),
     "fraud_load": ("fraud_scoring", "fraud_client", "fraud_data"),
     "fraud_bench": ("fraud_scoring", "fraud_client", "fraud_data", "fraud_server", "fraud_load"),
+    "fraud_capacity": ("fraud_scoring", "fraud_data", "fraud_bench"),
     # the log's reader, the schema, a release's reference, and names: nothing that scores, keeps windows or answers
     "drift_sidecar": tuple(
         f"fraud_scoring.{part}"
@@ -39,6 +40,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "fraud_server",
         "fraud_load",
         "fraud_bench",
+        "fraud_capacity",
         "fraud_judge",
         "fraud_recovery",
         "drift_sidecar",

@@ -32,7 +32,7 @@ def checks() -> list[Check]:
             "monitoring.alertmanager", ("monitoring/alertmanager.yml",), "schema", ("amtool",), _alertmanager_takes_it
         ),
         Check("monitoring.dashboards", ("monitoring/dashboards/*.json",), "lint", (), _dashboards_are_as_written),
-        Check("monitoring.runbooks", ("runbooks/*.md",), "lint", (), _runbooks_can_be_followed),
+        Check("monitoring.runbooks", ("runbooks/*.md", "runbooks/procedures/*.md"), "lint", (), _runbooks_can_be_followed),
     ]
 
 
@@ -79,7 +79,7 @@ def _runbooks_can_be_followed(toolbox: Toolbox) -> None:
             for alert in filter(None, (rule.get("alert") for rule in group["rules"])):
                 if not (folder / f"{alert}.md").is_file():
                     raise CheckFailed(f"alert {alert} ({path.name}) has no runbook: write runbooks/{alert}.md")
-    for page in sorted(folder.glob("*.md")):
+    for page in sorted(folder.rglob("*.md")):
         for target in _LINK.findall(page.read_text(encoding="utf-8")):
             if not (page.parent / target).exists():
-                raise CheckFailed(f"runbooks/{page.name} links to {target}, which is not there: mend the link")
+                raise CheckFailed(f"runbooks/{page.relative_to(folder)} links to {target}, which is not there: mend the link")
