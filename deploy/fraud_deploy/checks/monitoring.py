@@ -32,7 +32,9 @@ def checks() -> list[Check]:
             "monitoring.alertmanager", ("monitoring/alertmanager.yml",), "schema", ("amtool",), _alertmanager_takes_it
         ),
         Check("monitoring.dashboards", ("monitoring/dashboards/*.json",), "lint", (), _dashboards_are_as_written),
-        Check("monitoring.runbooks", ("runbooks/*.md", "runbooks/procedures/*.md"), "lint", (), _runbooks_can_be_followed),
+        Check(
+            "monitoring.runbooks", ("runbooks/*.md", "runbooks/procedures/*.md"), "lint", (), _runbooks_can_be_followed
+        ),
     ]
 
 
@@ -82,4 +84,6 @@ def _runbooks_can_be_followed(toolbox: Toolbox) -> None:
     for page in sorted(folder.rglob("*.md")):
         for target in _LINK.findall(page.read_text(encoding="utf-8")):
             if not (page.parent / target).exists():
-                raise CheckFailed(f"runbooks/{page.relative_to(folder)} links to {target}, which is not there: mend the link")
+                raise CheckFailed(
+                    f"runbooks/{page.relative_to(folder)} links to {target}, which is not there: mend the link"
+                )
