@@ -76,6 +76,9 @@ lock: setup ## write requirements.lock anew from pyproject.toml
 	    $(CURDIR)/$(BIN)/uv pip compile $$image.in -c $(CURDIR)/requirements.lock --python-platform x86_64-manylinux_2_35 \
 	    --python-version $$(test $$image = server && echo 3.12 || echo 3.11) \
 	    --generate-hashes --no-header --no-annotate --upgrade -q -o $$image.txt || exit 1; done
+	@$(BIN)/uv pip compile deploy/deploy-tools-alone.in --no-deps --universal --python-version 3.10 \
+	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/deploy-tools-alone.txt
+	@cd deploy/crd-schemas && npm update --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --silent
 	@cd loadtest/fraud_bench/peers && for peer in fastapi litserve mlserver; do \
 	    $(CURDIR)/$(BIN)/uv pip compile $$peer/requirements.in -c $(CURDIR)/requirements.lock --universal \
 	    --python-version 3.10 --generate-hashes --no-header --no-annotate --upgrade -q -o $$peer/requirements.txt \

