@@ -12,6 +12,7 @@ import yaml
 from fraud_deploy.check import Check, CheckFailed, CheckSkipped
 from fraud_deploy.manifests import Document, containers, name_of, of_kind, parse, render_chart
 from fraud_deploy.network_rules import NETWORK_RULES
+from fraud_deploy.pod_drill import run_server_pod
 from fraud_deploy.rules import CHART_RULES, broken
 from fraud_deploy.sabotage import unnoticed
 from fraud_deploy.scaling_rules import SCALING_RULES
@@ -33,6 +34,10 @@ VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "development": ("values-development.yaml",),
 }
 """What is rendered: each a way in which somebody would install the chart."""
+_OF_THE_POD: Final = tuple(
+    f"{_CHART}/{name}"
+    for name in ("templates/server.yaml", "templates/_server.tpl", "templates/redis.yaml", "values-development.yaml")
+)
 _CUSTOM: Final = ("ScaledObject", "ServiceMonitor", "PrometheusRule")
 RULES: Final = (*CHART_RULES, *NETWORK_RULES, *SCALING_RULES)
 REFUSED: Final = {
@@ -77,6 +82,16 @@ def checks() -> list[Check]:
         ),
         Check("helm.rules", (*_TEMPLATES, f"{_CHART}/values*.yaml"), "schema", ("helm",), _rules_hold),
         Check("helm.rules-notice", (f"{_CHART}/templates/*",), "lint", ("helm",), _rules_notice),
+        Check(
+            "helm.pod-runs",
+            (
+                *(f"{_CHART}/templates/{name}" for name in ("server.yaml", "_server.tpl", "redis.yaml")),
+                f"{_CHART}/values-development.yaml",
+            ),
+            "run",
+            ("helm", "redis-server"),
+            lambda toolbox: run_server_pod(toolbox, rendered(toolbox, "development")),
+        ),
         Check("helm.values-refused", _SHARED, "schema", ("helm",), _wrong_values_are_refused),
         Check("helm.alerts", (f"{_CHART}/files/rules/*",), "schema", ("helm",), _alerts_are_those_of_monitoring),
     ]
