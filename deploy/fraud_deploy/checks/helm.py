@@ -9,6 +9,7 @@ from typing import Final
 
 import yaml
 
+from fraud_deploy.chart_gateway import gateway_starts
 from fraud_deploy.check import Check, CheckFailed, CheckSkipped
 from fraud_deploy.manifests import Document, containers, name_of, of_kind, parse, render_chart
 from fraud_deploy.network_rules import NETWORK_RULES
@@ -32,6 +33,7 @@ VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "multi-region": ("values-cpu.yaml", "values-multi-region.yaml"),
     "multi-region-gpu": ("values-gpu.yaml", "values-multi-region.yaml"),
     "development": ("values-development.yaml",),
+    "tokens": ("values-cpu.yaml", "ci/tokens.yaml"),
 }
 """What is rendered: each a way in which somebody would install the chart."""
 _OF_THE_POD: Final = tuple(
@@ -91,6 +93,14 @@ def checks() -> list[Check]:
             "run",
             ("helm", "redis-server"),
             lambda toolbox: run_server_pod(toolbox, rendered(toolbox, "development")),
+        ),
+        Check("helm.commands", (f"{_CHART}/templates/*server*",), "lint", ("helm",), _commands_exist),
+        Check(
+            "helm.gateway-starts",
+            (f"{_CHART}/templates/gateway.yaml", f"{_CHART}/ci/tokens.yaml"),
+            "run",
+            ("helm", "envoy", "openssl"),
+            _gateways_start,
         ),
         Check("helm.values-refused", _SHARED, "schema", ("helm",), _wrong_values_are_refused),
         Check("helm.alerts", (f"{_CHART}/files/rules/*",), "schema", ("helm",), _alerts_are_those_of_monitoring),
@@ -165,6 +175,11 @@ def _commands_exist(toolbox: Toolbox) -> None:
         toolbox.run(fraudctl, *words, "--help")
     if len(called) < 5:
         raise CheckFailed(f"the chart calls {len(called)} commands of ours; there should be five or more")
+
+
+def _gateways_start(toolbox: Toolbox) -> None:
+    for variant in ("cpu", "tokens"):
+        gateway_starts(toolbox, rendered(toolbox, variant), variant)
 
 
 def _rules_hold(toolbox: Toolbox) -> None:
