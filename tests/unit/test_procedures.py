@@ -13,7 +13,7 @@ from fraudctl.cli import cli
 
 ROOT = Path(__file__).parents[2]
 PROCEDURES = ROOT / "deploy" / "runbooks" / "procedures"
-PAGES = [*sorted(PROCEDURES.glob("*.md")), ROOT / "docs" / "recovery.md"]
+PAGES = [*sorted(PROCEDURES.glob("*.md")), ROOT / "docs" / "recovery.md", ROOT / "docs" / "production.md"]
 
 
 def commands(page: Path) -> list[str]:
