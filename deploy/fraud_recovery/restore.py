@@ -32,6 +32,7 @@ from fraud_server.preflight import LOCK_FILE
 from fraud_server.settings import RESTORING_FILE, store_ids
 
 LOG_KEY: Final = "decision-log.key"
+PARTS: Final = (STORE, LOG, RELEASES, REGISTRY)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Target:
 
     `log_key`: the log's public key, where it is known from elsewhere. `surviving_log`: a log that outlived the store,
     with what came after the archive; it is used in place of the archive's. `replace`: what is there is put aside.
-    `rebuild_store`: build the store from the whole log, and not from the archive's copy.
+    `rebuild_store`: build the store from the whole log, and not from the archive's copy. `only`: the parts that are
+    wanted; the log that the home then has completes the store in any case.
     """
 
     repository: Path
@@ -51,6 +53,12 @@ class Target:
     surviving_log: Path | None = None
     replace: bool = False
     rebuild_store: bool = False
+    only: frozenset[str] = frozenset(PARTS)
+
+    @property
+    def fills_store(self) -> bool:
+        """Whether the store must be empty before."""
+        return self.rebuild_store or STORE in self.only
 
     @property
     def log(self) -> Path:
@@ -107,8 +115,7 @@ def restore(
     began = time.monotonic()
     checked = check_archive(archive, target, progress)
     _check_not_running(target.home)
-    if target.surviving_log is not None:
-        _check_surviving(archive, target, checked)
+    _check_log_that_completes(archive, target, checked)
     _check_key(archive, target, checked)
     in_the_way = _in_the_way(archive, checked.manifest, target)
     unfinished = (target.home / RESTORING_FILE).exists()
@@ -117,15 +124,18 @@ def restore(
             f"the target is not empty: {', '.join(path.name for path in in_the_way)}; restore into another place, or "
             "put aside what is there: --replace"
         )
-    store_kind = None if target.rebuild_store else checked.manifest.parts.get(STORE, {}).get("kind")
-    store_part.check_target(target.store_url, store_kind)
+    store_kind = checked.manifest.parts.get(STORE, {}).get("kind")
+    if target.rebuild_store or STORE not in target.only:
+        store_kind = None
+    if target.fills_store:
+        store_part.check_target(target.store_url, store_kind)
     verified = time.monotonic()
     _mark(target, archive)
     moment = now_us()
     aside = [str(_put_aside(path, moment)) for path in in_the_way]
     _put(archive, target, checked, store_kind, progress)
     copied = time.monotonic()
-    replayed = _replay(target, checked, store_kind is not None, progress)
+    replayed = _replay(target, checked, progress, whole=target.fills_store and store_kind is None)
     (target.home / RESTORING_FILE).unlink()
     sync(target.home)
     ended = time.monotonic()
@@ -144,7 +154,7 @@ def restore(
 
 def _put(archive: Path, target: Target, checked: Checked, store_kind: str | None, progress: Progress) -> None:
     files_part.put_home(archive / HOME, target.home)
-    if LOG in checked.manifest.parts and target.surviving_log is None:
+    if LOG in checked.manifest.parts and LOG in target.only and target.surviving_log is None:
         progress(0.4, "log")
         for path in sorted(one for one in (archive / LOG).rglob("*") if one.is_file()):
             copy_file(path, target.log / path.relative_to(archive / LOG))
@@ -152,20 +162,21 @@ def _put(archive: Path, target: Target, checked: Checked, store_kind: str | None
         target.log.symlink_to(target.surviving_log.absolute(), target_is_directory=True)
     if store_kind is not None:
         store_part.put_store(archive / STORE, target.store_url, progress)
-    progress(0.6, "releases")
-    files_part.put_releases(archive / RELEASES, target.repository)
-    if REGISTRY in checked.manifest.parts:
+    if RELEASES in target.only:
+        progress(0.6, "releases")
+        files_part.put_releases(archive / RELEASES, target.repository)
+    if REGISTRY in checked.manifest.parts and REGISTRY in target.only:
         files_part.put_registry(archive / REGISTRY, target.repository)
 
 
-def _replay(target: Target, checked: Checked, has_store: bool, progress: Progress) -> Replayed | None:
-    """Complete the store from the log that is now in the home; None where there is none."""
+def _replay(target: Target, checked: Checked, progress: Progress, *, whole: bool) -> Replayed | None:
+    """Complete the store from the log that is now in the home, the `whole` of it or what is new; None: no log."""
     if not writers(target.log):
         return None
     progress(0.7, "replaying the log")
-    schema = united(pinned_schema(target.repository, number) for number in checked.routes.loaded)
+    schema = united(pinned_schema(target.repository, number) for number in Routes.read(target.repository).loaded)
     noted = checked.manifest.parts.get("noted")
-    after = {name: int(one["sequence"]) for name, one in noted.items()} if has_store and noted is not None else None
+    after = {name: int(one["sequence"]) for name, one in noted.items()} if noted is not None and not whole else None
     since_us = checked.manifest.at_us - OVERLAP_US
     store = open_store(target.store_url, schema, store_ids(target.home), filling=True)
     try:
@@ -202,15 +213,21 @@ def _log_key(archive: Path, manifest: Manifest, target: Target) -> str | None:
 def _check_key(archive: Path, target: Target, checked: Checked) -> None:
     """A log that goes on needs its private key: a new one would make all that is signed look forged."""
     names = (target.home / KEYS_FOLDER / LOG_KEY, archive / HOME / KEYS_FOLDER / LOG_KEY)
-    if checked.public_key is not None and not any(path.exists() for path in names):
+    writes_on = LOG in target.only or target.surviving_log is not None
+    if writes_on and checked.public_key is not None and not any(path.exists() for path in names):
         raise RestoreRefused(
             f"the key that signs the log is neither in the archive nor in the home: put {KEYS_FOLDER}/{LOG_KEY} back "
             "from where your secrets are kept, or make archives with it: fraudctl backup --with-keys"
         )
 
 
-def _check_surviving(archive: Path, target: Target, checked: Checked) -> None:
-    assert target.surviving_log is not None
+def _check_log_that_completes(archive: Path, target: Target, checked: Checked) -> None:
+    """The log that is replayed, where it is not the archive's: the surviving one, or the one that stays in the home."""
+    own = target.home / KEYS_FOLDER / LOG_KEY
+    if target.surviving_log is None:
+        if LOG not in target.only and writers(target.log) and own.exists():
+            log_part.check_log(target.log, Signer.open(own).public_key, "the home's log")
+        return
     assert checked.public_key is not None
     if not writers(target.surviving_log):
         raise RestoreRefused(f"{target.surviving_log} is no decision log; name the folder that holds front-door-0")
@@ -222,15 +239,19 @@ def _check_surviving(archive: Path, target: Target, checked: Checked) -> None:
 def _in_the_way(archive: Path, manifest: Manifest, target: Target) -> list[Path]:
     """What is there where the archive is to be put."""
     found = []
-    if not is_redis(target.store_url) and any(store_part.folder_of(target.store_url).glob("*.mdb")):
+    if (
+        target.fills_store
+        and not is_redis(target.store_url)
+        and any(store_part.folder_of(target.store_url).glob("*.mdb"))
+    ):
         found.append(store_part.folder_of(target.store_url))
     if target.surviving_log is None:
-        found += [target.log] if LOG in manifest.parts and writers(target.log) else []
+        found += [target.log] if LOG in manifest.parts and LOG in target.only and writers(target.log) else []
     elif target.log.exists() and not target.log.samefile(target.surviving_log):
         found.append(target.log)
-    if REGISTRY in manifest.parts and (target.repository / EMBEDDED_FOLDER).exists():
+    if REGISTRY in manifest.parts and REGISTRY in target.only and (target.repository / EMBEDDED_FOLDER).exists():
         found.append(target.repository / EMBEDDED_FOLDER)
-    return found + files_part.clashing(archive / RELEASES, target.repository)
+    return found + (files_part.clashing(archive / RELEASES, target.repository) if RELEASES in target.only else [])
 
 
 def _put_aside(path: Path, now_us: int) -> Path:

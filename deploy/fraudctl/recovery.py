@@ -85,6 +85,12 @@ def backup(
     help="A log that outlived the store, on a disk of its own or shipped: taken in place of the archive's.",
 )
 @click.option("--rebuild-store", is_flag=True, help="Build the store from the whole log, not from the archive's copy.")
+@click.option(
+    "--only",
+    type=click.Choice(["store", "log", "releases", "registry"]),
+    multiple=True,
+    help="Put this part back alone; the log that is there completes the store. May be given again.  [default: all]",
+)
 @click.option("--replace", is_flag=True, help="Put aside what is in the way (into .before-<time>); nothing is removed.")
 @click.option("--check", is_flag=True, help="Verify all of the archive, and touch nothing.")
 @json_option
@@ -98,6 +104,7 @@ def restore(
     log_key: str | None,
     surviving_log: Path | None,
     rebuild_store: bool,
+    only: tuple[str, ...],
     replace: bool,
     check: bool,
     as_json: bool,
@@ -107,7 +114,7 @@ def restore(
     Exit code 1, and nothing was touched, where anything in the archive is not what was saved, where the target holds
     something, or where a server runs in it.
     """
-    from fraud_recovery.restore import Target, check_archive
+    from fraud_recovery.restore import PARTS, Target, check_archive
     from fraud_recovery.restore import restore as run
 
     chosen = _archive(archive, latest)
@@ -120,6 +127,7 @@ def restore(
         surviving_log=surviving_log,
         replace=replace,
         rebuild_store=rebuild_store,
+        only=frozenset(only or PARTS),
     )
     with progress("restore") as report:
         if check:

@@ -214,7 +214,7 @@ class TestTarget:
     ) -> None:
         archive = back_up(kept.source, tmp_path / "out", with_keys=True).archive
 
-        def dies(*_: object) -> None:
+        def dies(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
@@ -236,6 +236,38 @@ class TestTarget:
         with pytest.raises(RestoreRefused, match=r"of lmdb, and --store is of redis.*--rebuild-store"):
             restore(archive, replace(target, store_url="redis://127.0.0.1:1"))
         assert not target.home.exists()
+
+
+class TestOnly:
+    def test_a_lost_store_comes_back_and_what_is_newer_beside_it_stays(self, kept: Kept, tmp_path: Path) -> None:
+        archive = back_up(kept.source, tmp_path / "out").archive
+        kept.decide(kept.rows(40), kept.writer())
+        newer = Routes.read(kept.repository).with_shadow().write(kept.repository)
+        shutil.rmtree(kept.home / "store")
+        here = Target(kept.repository, kept.home, kept.store_url, only=frozenset({"store"}))
+        done = restore(archive, here)
+        assert recalled(kept.store_url, kept, 100) == 100
+        assert done.put_aside == []
+        assert Routes.read(kept.repository).epoch == newer.epoch > 1
+
+    def test_the_log_that_completes_it_is_verified_first(self, kept: Kept, tmp_path: Path) -> None:
+        archive = back_up(kept.source, tmp_path / "out").archive
+        flip(sorted((kept.home / "log" / "front-door-0").glob("*.frdlog"))[0])
+        shutil.rmtree(kept.home / "store")
+        with pytest.raises(ArchiveRefused, match="the home's log: writer front-door-0, segment 1"):
+            restore(archive, Target(kept.repository, kept.home, kept.store_url, only=frozenset({"store"})))
+        assert not (kept.home / "store").exists()
+
+    def test_a_second_home_completes_a_store_that_is_there(self, kept: Kept, target: Target, tmp_path: Path) -> None:
+        archive = back_up(kept.source, tmp_path / "out", with_keys=True).archive
+        restore(archive, target)
+        kept.decide(kept.rows(40), kept.writer(), record=False)
+        again = back_up(kept.source, tmp_path / "out", with_keys=True, without=["store"]).archive
+        second = replace(target, home=tmp_path / "second", only=frozenset({"log"}))
+        done = restore(again, second)
+        assert done.replay is not None
+        assert done.replay.transactions_added == 40
+        assert recalled(target.store_url, kept, 100) == 100
 
 
 class TestLog:
