@@ -14,7 +14,7 @@ output "buckets" {
 }
 
 output "window_store" {
-  description = "Address of the window store, as the chart's redis.external.host; its password is in the secret."
+  description = "Address of the window store, for the chart's redis.url; its password is in the secret."
   value       = { host = module.window_store.host, port = module.window_store.port, secret_arn = module.window_store.token_secret_arn }
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -10,12 +9,14 @@ from typing import Final
 import yaml
 
 from fraud_deploy.chart_gateway import gateway_starts
-from fraud_deploy.check import Check, CheckFailed, CheckSkipped
+from fraud_deploy.check import Check, CheckFailed
+from fraud_deploy.custom_resources import check_custom_resources
 from fraud_deploy.manifests import Document, containers, name_of, of_kind, parse, render_chart
 from fraud_deploy.network_rules import NETWORK_RULES
 from fraud_deploy.pod_drill import run_server_pod
 from fraud_deploy.rules import CHART_RULES, broken
 from fraud_deploy.sabotage import unnoticed
+from fraud_deploy.scaling_query import check_scaling_query
 from fraud_deploy.scaling_rules import SCALING_RULES
 from fraud_deploy.toolbox import ProgramFailed, Toolbox
 
@@ -40,7 +41,6 @@ _OF_THE_POD: Final = tuple(
     f"{_CHART}/{name}"
     for name in ("templates/server.yaml", "templates/_server.tpl", "templates/redis.yaml", "values-development.yaml")
 )
-_CUSTOM: Final = ("ScaledObject", "ServiceMonitor", "PrometheusRule")
 RULES: Final = (*CHART_RULES, *NETWORK_RULES, *SCALING_RULES)
 REFUSED: Final = {
     "server.replicas=1": "minimum",
@@ -80,7 +80,7 @@ def checks() -> list[Check]:
             (f"{_CHART}/templates/monitoring.yaml", f"{_CHART}/templates/scaling.yaml", "crd-schemas/*"),
             "schema",
             ("helm", "node"),
-            _custom_resources_are_taken,
+            lambda toolbox: check_custom_resources(toolbox, rendered(toolbox, "multi-region")),
         ),
         Check("helm.rules", (*_TEMPLATES, f"{_CHART}/values*.yaml"), "schema", ("helm",), _rules_hold),
         Check("helm.rules-notice", (f"{_CHART}/templates/*",), "lint", ("helm",), _rules_notice),
@@ -93,6 +93,13 @@ def checks() -> list[Check]:
             "run",
             ("helm", "redis-server"),
             lambda toolbox: run_server_pod(toolbox, rendered(toolbox, "development")),
+        ),
+        Check(
+            "helm.scaling-query",
+            (f"{_CHART}/templates/scaling.yaml",),
+            "run",
+            ("helm", "promtool"),
+            lambda toolbox: check_scaling_query(toolbox, rendered(toolbox, "cpu")),
         ),
         Check("helm.commands", (f"{_CHART}/templates/*server*",), "lint", ("helm",), _commands_exist),
         Check(
@@ -139,24 +146,6 @@ def _rendering_is_taken(variant: str) -> Callable[[Toolbox], None]:
             raise CheckFailed(f"{variant}: {', '.join(sorted(twice))} is rendered twice: the later one would win")
 
     return run
-
-
-def _custom_resources_are_taken(toolbox: Toolbox) -> None:
-    folder = toolbox.tools / "crd-schemas"
-    if not (folder / "node_modules").is_dir():
-        raise CheckSkipped("the types of custom resources are not here: apt-get install npm, then make deploy-tools")
-    script = folder / "validate.mjs"
-    script.write_bytes((toolbox.deploy / "crd-schemas" / "validate.mjs").read_bytes())
-    documents = rendered(toolbox, "multi-region")
-    said = toolbox.run("node", script, given=json.dumps(documents))
-    wanted = {name_of(document) for document in of_kind(documents, *_CUSTOM)}
-    if missing := wanted - {line.partition(":")[0] for line in said.splitlines()}:
-        raise CheckFailed(
-            f"{', '.join(sorted(missing))} was not asked about: name its kind in crd-schemas/validate.mjs"
-        )
-    for document in of_kind(documents, "ScaledObject"):
-        del document["spec"]["triggers"][0]["metadata"]
-    toolbox.run("node", script, given=json.dumps(documents), good=(1,))
 
 
 def _commands_exist(toolbox: Toolbox) -> None:
