@@ -89,3 +89,5 @@ clean: ## remove the environment, the state and the built releases
 	chmod -R u+w model_repository && rm -rf model_repository/fraud_*r[0-9]* model_repository/.staging-* \
 	    model_repository/routes.json model_repository/.release.lock model_repository/.registry
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+include deploy/pipelines/ship.mk
