@@ -34,6 +34,20 @@ Execute = Callable[[Any, Sequence[Any]], list[Any]]
 _UNAVAILABLE = (LogUnavailable, StoreUnavailable, ReleaseUnavailable)
 
 
+def _number_types_by_table() -> None:
+    """Let the backend look up the number of a tensor's type, where it asked a chain of comparisons for each tensor.
+
+    That was a third of what a tensor costs. A Triton without that function is left as it is.
+    """
+    chain: Callable[[Any], int] | None = getattr(pb_utils, "numpy_to_triton_type", None)
+    if chain is not None:
+        table = {kind: chain(kind) for kind in map(np.dtype, (np.float32, np.int32, np.int64))}
+        pb_utils.numpy_to_triton_type = lambda kind: table.get(kind) or chain(kind)
+
+
+_number_types_by_table()
+
+
 def repository_of(arguments: dict[str, str]) -> Path:
     """The model repository that holds the model which Triton initialises with `arguments`."""
     return Path(arguments["model_repository"]).parent
