@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fraud_judge import betting
 from fraud_judge.settings import MOST_WINDOWS, WHOLE, JudgeSettings
-from fraud_judge.signs import DECLINED, EVENTS, FALLBACK, FLAGGED, SCORES, SEEN, SLOW, Baseline, Bits, Int64, Rows
+from fraud_judge.signs import DECLINED, EVENTS, FALLBACK, FEWER, FLAGGED, MORE, SEEN, SLOW, Baseline, Bits, Int64, Rows
 from fraud_scoring import wire
 
 CANARY: Final = 0
@@ -76,7 +76,8 @@ class StepEvidence:
         self._seen: list[Bits] = []
         of = settings.tolerances
         halves, quarters = (of.half_score_ratio,) * 2, of.quarter_score_ratio
-        scores = (quarters, *halves, quarters, of.tail_score_ratio, of.tail_score_ratio)
+        upper = (quarters, of.tail_score_ratio, of.tail_score_ratio)
+        scores = (quarters, *halves, *upper, *upper)
         limits = np.array([of.fallback_ratio, of.slow_ratio, of.decline_ratio, of.flagged_ratio, *scores])
         self._bands = betting.band_bets(share / WHOLE, limits)
         """Of each event but SEEN."""
@@ -101,7 +102,7 @@ class StepEvidence:
         if not len(rows.at_us):
             return
         self.last_us = max(self.last_us, int(rows.at_us.max()))
-        bits = self.baseline.events(rows) if bits is None else bits
+        bits = self.events_of(rows) if bits is None else bits
         arm = np.where(rows.bucket < self.share, CANARY, CHAMPION)
         slots = slots_of(rows.customer, self.settings.slots)
         own = np.where(arm == CANARY, rows.release == canary, rows.release != canary) & (
@@ -121,6 +122,10 @@ class StepEvidence:
             if window == 0:
                 self.answers += np.bincount(arm[inside & own], minlength=2)
 
+    def events_of(self, rows: Rows) -> Bits:
+        """What rows of the step show."""
+        return self.baseline.events(rows, self.share, self.settings.tolerances.score_log_odds)
+
     def _count(self, window: int, bits: Bits, arm: Int64, slots: Int64) -> None:
         new = first_shown(self._seen[window], slots, bits)
         of_arm = np.stack([arm == CANARY, arm == CHAMPION]).astype(np.float64)
@@ -134,7 +139,8 @@ class StepEvidence:
         both = self._bands.log_wealth(self.events[:begun, CANARY, :SEEN], self.events[:begun, CHAMPION, :SEEN])
         bands = betting.mixed(both[:, :, DECLINED : FLAGGED + 1].swapaxes(1, 2))
         many = self._too_many.log_wealth(self.shown[:begun, CANARY, FALLBACK : SLOW + 1], self.rows[:begun, CANARY])
-        scores = betting.mixed(both[:, :, SCORES].reshape(begun, -1))
+        # [W, 2, E]: too often, too seldom
+        scores = betting.mixed(np.concatenate([both[:, 0, MORE], both[:, 1, FEWER]], axis=1))
         return np.stack([*np.minimum(both[:, 0, FALLBACK : SLOW + 1], many).T, *bands.T, scores])
 
     def findings(self) -> list[Finding]:
@@ -178,10 +184,11 @@ class StepEvidence:
 
     def _reason(self, test: str, window: int) -> str:
         places = {"fallback": (FALLBACK,), "latency": (SLOW,), "declines": (DECLINED,), "reviews": (FLAGGED,)}
-        chosen = places.get(test) or tuple(range(SCORES.start, SCORES.stop))
+        chosen = np.array(places.get(test) or (*_PLACES[MORE], *_PLACES[FEWER]))
         rates = self.shown[window] / np.maximum(self.rows[window], 1)[:, None]
-        gap = np.abs(np.log((rates[CANARY, chosen] + 1e-4) / (rates[CHAMPION, chosen] + 1e-4)))
-        event = chosen[int(np.argmax(gap))]
+        gap = np.log((rates[CANARY, chosen] + 1e-4) / (rates[CHAMPION, chosen] + 1e-4))
+        gap = np.where(chosen >= FEWER.start, -gap, gap if test == "scores" else np.abs(gap))
+        event = int(chosen[int(np.argmax(gap))])
         name = EVENTS[event] if event != SLOW else f"slower than {self.baseline.slow_us / 1000:.1f} ms"
         mine, theirs = (f"{rates[arm, event]:.2%}" for arm in (CANARY, CHAMPION))
         return f"{name}: {mine} of the canary's {self.rows[window, CANARY]:,} answers, {theirs} of the champion's"

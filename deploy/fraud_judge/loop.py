@@ -31,7 +31,11 @@ Report = Callable[[str], None]
 
 
 class JudgeLoop:
-    """One judge of one repository's routes. Call `look` about once a second."""
+    """One judge of one repository's routes. Call `look` about once a second.
+
+    `objection` is asked before a canary, by its number, takes everything: what speaks against it beside the evidence,
+    as that nobody approved it; the canary then waits where it is.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class JudgeLoop:
         report: Report,
         *,
         settle_us: int = 1_000_000,
+        objection: Callable[[int], str] = lambda release: "",
     ) -> None:
         self._log = log
         self._repository = repository
@@ -51,6 +56,7 @@ class JudgeLoop:
         self._now_us = now_us
         self._report = report
         self._settle_us = settle_us
+        self._objection = objection
         self._recent: deque[Rows] = deque()
         """The champion's last answers, while nothing is on trial."""
         self._told_us = 0
@@ -88,6 +94,8 @@ class JudgeLoop:
         if not self._take(routes.production):
             return None  # still catching up
         judgement = self._rollout.judge()
+        if judgement.action is Action.PROMOTE and (why := self._objection(self._rollout.trial.canary)):
+            judgement = Judgement(Action.HOLD, why)
         self._tell(judgement)
         if judgement.action is not Action.HOLD:
             self._act(routes, judgement)

@@ -39,6 +39,8 @@ class Tolerances:
     decline_ratio: float = 1.25
     flagged_ratio: float = 1.6
     """Reviews and declines together."""
+    score_log_odds: float = 0.25
+    """By so much a canary's score may lie elsewhere: a quarter more, or less, of the odds."""
     half_score_ratio: float = 1.6
     """Share of scores on either side of the champion's median."""
     quarter_score_ratio: float = 2.0

@@ -2,6 +2,11 @@
 
 An arm is who was assigned, not who answered: a row of the canary's buckets counts for the canary even where the
 fallback answered it.
+
+Where scores lie is compared with a tolerance in log odds, against the finding: of "more scores below the lower
+quartile" a canary's row counts when it lies below by more than the tolerance, of "fewer from the 95% quantile on" when
+it does not reach up to the tolerance below it. So a calibration with another lowest step, which moves the scores of a
+quarter of the payments by next to nothing, is no shift; what is beyond the tolerance is found as before.
 """
 
 from __future__ import annotations
@@ -22,8 +27,11 @@ FALLBACK: Final = 0
 SLOW: Final = 1
 DECLINED: Final = 2
 FLAGGED: Final = 3
-SCORES: Final = slice(4, 10)
-SEEN: Final = 10
+MORE: Final = slice(4, 10)
+"""Where scores lie: the canary must not show these more often."""
+FEWER: Final = slice(10, 13)
+"""Nor these less often."""
+SEEN: Final = 13
 """Every row."""
 EVENTS: Final = (
     "fallback",
@@ -36,6 +44,9 @@ EVENTS: Final = (
     "score from the upper quartile on",
     "score from the 95% quantile on",
     "score from the 99% quantile on",
+    "score from about the upper quartile on",
+    "score from about the 95% quantile on",
+    "score from about the 99% quantile on",
     "seen",
 )
 LEVELS: Final = (0.25, 0.5, 0.75, 0.95, 0.99)
@@ -81,20 +92,34 @@ class Baseline:
     def parse(cls, document: dict[str, Any]) -> Baseline:
         return cls(tuple(document["levels"]), document["slow_us"], document["rows"])
 
-    def events(self, rows: Rows) -> Bits:
-        """The events of each row, uint16 [N]; bit i is EVENTS[i]."""
+    def events(self, rows: Rows, share: int, tolerance: float) -> Bits:
+        """The events of each row, uint16 [N]; bit i is EVENTS[i].
+
+        The first `share` buckets are the canary's; `tolerance` is that of its scores, in log odds.
+        """
+        margin = np.where(rows.bucket < share, tolerance, 0.0)
+        score = log_odds(rows.score)
+        lower, middle, *upper = log_odds(np.array(self.levels))
         shown = (
             rows.source > wire.Source.CANARY,
             rows.latency_us > self.slow_us,
             rows.decision == wire.Decision.DECLINE,
             rows.decision != wire.Decision.APPROVE,
-            rows.score < self.levels[0],
-            rows.score < self.levels[1],
-            rows.score >= self.levels[1],
-            *(rows.score >= level for level in self.levels[2:]),
+            score < lower - margin,
+            score < middle - margin,
+            score >= middle + margin,
+            *(score >= level + margin for level in upper),
+            *(score >= level - margin for level in upper),
             np.ones(len(rows.score), np.bool_),
         )
         bits = np.zeros(len(rows.score), np.uint16)
         for place, one in enumerate(shown):
             bits |= one.astype(np.uint16) << np.uint16(place)
         return bits
+
+
+def log_odds(probability: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """ln(p / (1 − p)); what is no number stays none, and then shows no event of a score."""
+    exact = probability.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.log(exact) - np.log1p(-exact))

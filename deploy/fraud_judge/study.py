@@ -128,7 +128,7 @@ def run_rollout(pool: Pool, scenario: Scenario, settings: JudgeSettings, rate: f
             rollout = Rollout(trial, settings, baseline, settings.steps[0].share, begin_us)
         labels.add(block)
         answered = worlds.canary_answers(block, rollout.share, model, pool, rng)
-        bits = rollout.baseline.events(answered)
+        bits = rollout.evidence.events_of(answered)
         end_us = begin_us + worlds.BLOCK_S * 1_000_000 if not len(rows.at_us) else int(rows.at_us[-1])
         look_us = int(rows.at_us[place])
         while look_us <= end_us:
@@ -147,7 +147,7 @@ def run_rollout(pool: Pool, scenario: Scenario, settings: JudgeSettings, rate: f
             if judgement.action is Action.STEP_UP:
                 rollout.enter(judgement.share, look_us)
                 answered = worlds.canary_answers(block, rollout.share, model, pool, rng)
-                bits = rollout.baseline.events(answered)
+                bits = rollout.evidence.events_of(answered)
                 continue
             return Outcome(judgement.action.value, seconds, rollout.share, judgement.test, canary_rows)
         if (end_us - begin_us) / 1e6 > scenario.most_s:

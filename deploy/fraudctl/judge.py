@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import click
 from rich.table import Table
 
 from fraudctl.options import home_option, json_option, repository_option, seed_option
+from fraudctl.registry import registry_option
 from fraudctl.report import emit, progress
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def judge() -> None:
 @click.option("--take-over", is_flag=True, help="Judge the present canary anew, even if its rollout ended or was left.")
 @click.option("--once", is_flag=True, help="End with the rollout: exit code 0 if it was promoted, 1 if not.")
 @click.option("--every", "every_s", type=click.FloatRange(0.05, 60), default=1.0, show_default=True, help="Seconds.")
+@registry_option
 def run(
     folder: Path | None,
     home: Path,
@@ -56,12 +59,15 @@ def run(
     take_over: bool,
     once: bool,
     every_s: float,
+    registry_url: str | None,
 ) -> None:
     """Judge canaries until SIGTERM or Ctrl-C: 5, 25, 50, 100% of the customers, or back.
 
     A canary is begun with `fraudctl routes canary`. It steps up when the least time has passed, harm is ruled out and
-    no test is in doubt; it is rolled back as soon as one test is sure. Whoever changes the canary by hand takes the
-    rollout over. What was done and why is in <home>/judge/judge.jsonl; a judge that was killed goes on from there.
+    no test is in doubt; it is rolled back as soon as one test is sure. A release that is on record takes everything
+    only once it is in production there, which takes two people: `fraudctl release promote | approve`. Whoever changes
+    the canary by hand takes the rollout over. What was done and why is in <home>/judge/judge.jsonl; a judge that was
+    killed goes on from there.
     """
     from fraud_judge.journal import Journal
     from fraud_judge.loop import JudgeLoop
@@ -76,7 +82,15 @@ def run(
     try:
         if take_over:
             journal.write("resumed")
-        loop = JudgeLoop(folder or home / "log", repository, journal, settings, _now_us, _report)
+        loop = JudgeLoop(
+            folder or home / "log",
+            repository,
+            journal,
+            settings,
+            _now_us,
+            _report,
+            objection=partial(_not_approved, repository, home, registry_url),
+        )
         _report("following the log; waiting for a canary" if loop.rollout is None else "going on where it was left")
         told = ""
         while not stopped.is_set():
@@ -92,6 +106,25 @@ def run(
             stopped.wait(every_s)
     finally:
         journal.close()
+
+
+def _not_approved(repository: Path, home: Path, registry: str | None, release: int) -> str:
+    """Why a release may not take everything yet; nothing where it may, or where no registry knows it."""
+    from fraud_release.registry import stage_of
+    from fraud_scoring.errors import FraudError
+    from fraud_scoring.releases import release_name
+
+    try:
+        stage = stage_of(release, repository, home, registry)
+    except FraudError as trouble:
+        return f"whether {release_name(release)} is approved cannot be told: {trouble}"
+    if stage in (None, "production"):
+        return ""
+    name = release_name(release)
+    return (
+        f"{name} is in {stage} on record; for production: fraudctl release promote {name} --to production, and then, "
+        f"somebody else: fraudctl release approve {name}"
+    )
 
 
 @judge.command()

@@ -53,6 +53,7 @@ class Stage:
         self.settings = settings
         self.said: list[str] = []
         self.deaths = 0
+        self.objection = ""
         self.start()
 
     def start(self, at: int = -1, before: bool = True) -> None:
@@ -60,7 +61,10 @@ class Stage:
         self.journal = MortalJournal(self.home, self.traffic.clock)
         self.journal.at, self.journal.before = at, before
         log, clock = self.traffic.log.folder, self.traffic.clock
-        self.judge = JudgeLoop(log, self.repository, self.journal, self.settings, clock, self.said.append)
+        self.judge = JudgeLoop(
+            *(log, self.repository, self.journal, self.settings, clock, self.said.append),
+            objection=lambda release: self.objection,
+        )
 
     def seconds(self, count: int) -> None:
         """Let traffic and looks pass; a judge that dies is started again at once."""
@@ -145,6 +149,19 @@ def staged(tmp_path: Path, log: DecisionLog) -> Iterator[Callable[..., Stage]]:
 Staged = Callable[..., Stage]
 PATIENT = replace(QUICK, steps=tuple(replace(step, least_s=1e6) for step in QUICK.steps))
 STEPS_UP = [("done", "step up", 2_500), ("done", "step up", 5_000), ("done", "promote", 10_000)]
+
+
+def test_a_good_canary_that_nobody_approved_waits_at_the_last_step_until_somebody_has(staged: Staged) -> None:
+    stage = staged(good)
+    stage.objection = "r0002 is in staging on record"
+    stage.begin()
+    stage.to_the_end()
+    assert stage.routes.canary is not None
+    assert (stage.routes.production, stage.routes.canary.share) == (CHAMPION, 5_000)
+    assert stage.said.count("waits: r0002 is in staging on record") == 1
+    stage.objection = ""
+    stage.seconds(2)
+    assert stage.routes.production == CANARY
 
 
 def test_a_good_canary_is_promoted_step_by_step(staged: Staged) -> None:

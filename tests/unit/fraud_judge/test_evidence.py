@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,8 @@ from support.rollouts import QUICK, rows
 from support.rows import SEEDED
 
 SECOND = 1_000_000
-BASELINE = Baseline.of(rows(5_000, seed=9))
+BASELINE_ROWS = rows(5_000, seed=9)
+BASELINE = Baseline.of(BASELINE_ROWS)
 
 
 def evidence(share: int = 500, settings: JudgeSettings = QUICK) -> StepEvidence:
@@ -103,6 +105,31 @@ def test_each_way_to_be_bad_is_found_by_its_own_test() -> None:
         found.take(rows(200, at_us=3 * SECOND, seed=2, bucket=7, **change), CANARY_RELEASE)
         crossed = {one.test for one in found.findings() if one.crossed}
         assert test in crossed, test
+
+
+def test_scores_that_lie_elsewhere_by_less_than_the_tolerance_are_no_shift_however_many_they_are() -> None:
+    """Another calibration has another lowest step: the harmless many get another lowest value."""
+    lowest = float(np.quantile(BASELINE_ROWS.score, 0.4))
+    champion = Baseline.of(BASELINE_ROWS._replace(score=np.maximum(BASELINE_ROWS.score, np.float32(lowest))))
+    drawn = rows(20_000, at_us=2 * SECOND, seed=4)
+    plateau = np.maximum(drawn.score, np.float32(lowest))
+    for moved, crossed in ((1.15, set()), (1 / 1.15, set()), (1 / 1.6, {"scores"})):
+        found = StepEvidence(QUICK, 0, 500, 0, champion)
+        canary = np.where(plateau == np.float32(lowest), np.float32(lowest * moved), plateau)
+        found.take(drawn._replace(score=np.where(drawn.bucket < 500, canary, plateau)), CANARY_RELEASE)
+        assert {one.test for one in found.findings() if one.crossed} == crossed, moved
+
+
+@pytest.mark.parametrize("moved", [4.0, 0.25])
+def test_scores_shifted_either_way_are_found_and_the_reason_says_where(moved: float) -> None:
+    drawn = rows(20_000, at_us=2 * SECOND, seed=5)
+    odds = drawn.score / (1 - drawn.score) * moved
+    shifted = np.where(drawn.bucket < 500, odds / (1 + odds), drawn.score).astype(np.float32)
+    found = evidence()
+    found.take(drawn._replace(score=shifted), CANARY_RELEASE)
+    (scores,) = (one for one in found.findings() if one.crossed)
+    assert scores.test == "scores"
+    assert scores.reason.startswith("score from the" if moved > 1 else ("score below", "score from about"))
 
 
 def test_missing_scores_are_found() -> None:
