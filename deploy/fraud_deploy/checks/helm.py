@@ -35,6 +35,7 @@ VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "multi-region-gpu": ("values-gpu.yaml", "values-multi-region.yaml"),
     "development": ("values-development.yaml",),
     "tokens": ("values-cpu.yaml", "ci/tokens.yaml"),
+    "deployment": ("values-cpu.yaml", "ci/deployment.yaml"),
 }
 """What is rendered: each a way in which somebody would install the chart."""
 _OF_THE_POD: Final = tuple(

@@ -107,7 +107,7 @@ def test_a_rule_that_cannot_fail_is_found() -> None:
 
 def test_every_values_file_is_rendered_in_some_variant() -> None:
     chart = DEPLOY / "helm" / "fraudserve"
-    files = {path.name for path in chart.glob("values-*.yaml")} | {"ci/tokens.yaml"}
+    files = {path.name for path in chart.glob("values-*.yaml")} | {"ci/tokens.yaml", "ci/deployment.yaml"}
     assert {file for given in VARIANTS.values() for file in given} == files
 
 
