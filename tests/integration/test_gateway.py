@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from fraud_gateway.contract import METHODS
 from fraud_gateway.settings import Address, CallerLimits, Gateway, Limits, Tls, Tokens
 from fraud_scoring.wire import Accepted, Source
 from support.gateway import HOST, MISSING, PROGRAM, Authority, Issuer, RunningGateway
-from support.gateway_calls import INFER, Calls, Raw, client_of, handshake, named, request_of
+from support.gateway_calls import INFER, Calls, Raw, client_of, handshake, named, request_of, two_servers
 from support.redis import MISSING as NO_REDIS
 from support.redis import PROGRAM as REDIS
 from support.redis import RedisServer
@@ -54,16 +54,8 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 def servers(
     redis: RedisServer, served_repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[Server]]:
-    homes = [tmp_path_factory.mktemp("server") for _ in range(2)]
-    with ExitStack() as stack:
-        started = [
-            stack.enter_context(Server(served_repository, home, "--store", redis.url, wait=False)) for home in homes
-        ]
-        for server in started:
-            server.said.wait_for("ready on", 60)
+    with two_servers(served_repository, redis, tmp_path_factory.mktemp("servers")) as started:
         yield started
-        for server in started:  # both at once
-            server.send(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import ssl
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +20,8 @@ from tritonclient.grpc import service_pb2
 
 from fraud_client import Access, AsyncFraudClient, FraudClient, FraudClientError, Policy
 from support.gateway import Authority, RunningGateway
+from support.redis import RedisServer
+from support.server import START_SECONDS, Server
 
 if TYPE_CHECKING:
     from conftest import Fresh
@@ -36,6 +40,19 @@ def request_of(model: str, rows: np.ndarray, **parameters: int | str) -> Any:
 def named(model: str) -> bytes:
     data: bytes = service_pb2.ModelInferRequest(model_name=model).SerializeToString()
     return data
+
+
+@contextmanager
+def two_servers(repository: Path, redis: RedisServer, folder: Path) -> Iterator[list[Server]]:
+    """Two servers over one store, started and ended side by side."""
+    with ExitStack() as stack:
+        homes = [folder / name for name in "ab"]
+        started = [stack.enter_context(Server(repository, home, "--store", redis.url, wait=False)) for home in homes]
+        for server in started:
+            server.said.wait_for("ready on", START_SECONDS)
+        yield started
+        for server in started:
+            server.send(signal.SIGTERM)
 
 
 def client_of(gateway: RunningGateway, access: Access) -> FraudClient:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fraud_client import AsyncFraudClient, FraudClientError, Scored
+from fraud_client import Access, AsyncFraudClient, FraudClientError, Policy, Scored
 from fraud_scoring import wire
 from fraud_scoring.pipeline import Pipeline
 
@@ -43,7 +43,18 @@ class Reply:
 class OpenLoop:
     """Sends `rate` requests a second of `rows` rows each to `url` in a thread, from `start` until `stop`."""
 
-    def __init__(self, url: str, rate: float, *, rows: int = 1, deadline: float = 1.0, seed: int = 1) -> None:
+    def __init__(
+        self,
+        url: str,
+        rate: float,
+        *,
+        rows: int = 1,
+        deadline: float = 1.0,
+        seed: int = 1,
+        access: Access | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self._client = {"access": access, "policy": policy}
         self.deadline = deadline
         self.replies: list[Reply] = []
         self.sent: list[np.ndarray] = []
@@ -105,7 +116,7 @@ class OpenLoop:
 
     async def _run(self) -> None:
         pending: set[asyncio.Task[None]] = set()
-        async with AsyncFraudClient(self._url, deadline=self.deadline) as client:
+        async with AsyncFraudClient(self._url, deadline=self.deadline, **self._client) as client:
             await client.ready()
             began, sent = time.monotonic(), 0
             while not self._ended.is_set():
