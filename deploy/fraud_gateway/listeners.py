@@ -1,4 +1,4 @@
-"""The two listeners: calls over TLS, and figures for Prometheus."""
+"""The listeners: calls over TLS; figures for Prometheus; on loopback, the word to send callers elsewhere."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ those that are offered, or not there."""
 
 def listeners(gateway: Gateway) -> list[Config]:
     keys = [_keys(gateway, gateway.tokens.jwks)] if gateway.tokens else []
-    return [_calls(gateway), _figures(gateway), *keys]
+    return [_calls(gateway), _figures(gateway), _drain(gateway), *keys]
 
 
 def _calls(gateway: Gateway) -> Config:
@@ -68,9 +68,11 @@ def _calls(gateway: Gateway) -> Config:
         },
         "common_http_protocol_options": {
             "idle_timeout": "300s",
+            "max_connection_duration": "900s",  # so that callers come to a gateway that was added
             "max_headers_count": 50,
             "headers_with_underscores_action": "REJECT_REQUEST",
         },
+        "drain_timeout": _seconds(gateway.limits.seconds),
         "max_request_headers_kb": 16,
         "request_headers_timeout": "5s",
         "request_timeout": _seconds(gateway.limits.seconds),
@@ -238,57 +240,46 @@ def _access_log() -> Config:
     }
 
 
+def _figures(gateway: Gateway) -> Config:
+    """Of the admin page, two readings and nothing that changes anything."""
+    return _plain(
+        "figures", socket_address(gateway.metrics), [_admin("GET", "/stats/prometheus"), _admin("GET", "/ready")]
+    )
+
+
+def _drain(gateway: Gateway) -> Config:
+    """And one change, for who is on this machine."""
+    return _plain("drain", socket_address(gateway.drain), [_admin("POST", "/drain_listeners")])
+
+
+def _admin(method: str, path: str) -> Config:
+    asked = {"path": path, "headers": [{"name": ":method", "string_match": {"exact": method}}]}
+    return {"match": asked, "route": {"cluster": ADMIN, "timeout": "5s"}}
+
+
 def _keys(gateway: Gateway, file: Path) -> Config:
     """The issuer's public keys, from their file, on a socket that only this process asks."""
     body = {"filename": str(file), "watched_directory": {"path": str(file.parent)}}
-    routes = [{"match": {"path": "/"}, "direct_response": {"status": 200, "body": body}}]
-    manager = {
-        "@type": _MANAGER,
-        "stat_prefix": KEYS,
-        "codec_type": "HTTP1",
-        "route_config": {"name": KEYS, "virtual_hosts": [{"name": KEYS, "domains": ["*"], "routes": routes}]},
-        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
-    }
-    return {
-        "name": KEYS,
-        "address": {"pipe": {"path": str(gateway.sockets / "jwks.sock"), "mode": 0o600}},
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
-    }
+    address = {"pipe": {"path": str(gateway.sockets / "jwks.sock"), "mode": 0o600}}
+    return _plain(KEYS, address, [{"match": {"path": "/"}, "direct_response": {"status": 200, "body": body}}])
 
 
-def _figures(gateway: Gateway) -> Config:
-    """Of the admin page, two readings and nothing that changes anything."""
-    readings = [
-        {
-            "match": {
-                "path": path,
-                "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
-            },
-            "route": {"cluster": ADMIN, "timeout": "5s"},
-        }
-        for path in ("/stats/prometheus", "/ready")
-    ]
+def _plain(name: str, address: Config, routes: list[Config]) -> Config:
+    """A listener for HTTP/1.1 without TLS: these routes, and 404 for all else."""
+    rest = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
     manager = {
         "@type": _MANAGER,
-        "stat_prefix": "figures",
+        "stat_prefix": name,
         "codec_type": "HTTP1",
         "route_config": {
-            "name": "figures",
-            "virtual_hosts": [
-                {
-                    "name": "figures",
-                    "domains": ["*"],
-                    "routes": [*readings, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}],
-                }
-            ],
+            "name": name,
+            "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [*routes, rest]}],
         },
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
     }
     return {
-        "name": "figures",
-        "address": socket_address(gateway.metrics),
+        "name": name,
+        "address": address,
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],

@@ -106,6 +106,8 @@ class Gateway:
     tls: Tls = field(default_factory=Tls)
     listen: Address = Address("0.0.0.0", 8443)
     metrics: Address = Address("127.0.0.1", 9464)
+    drain: Address = Address("127.0.0.1", 9465)
+    """Where the gateway is told, before it ends, to send its callers elsewhere: on loopback, for who runs it."""
     sockets: Path = Path("/run/fraudserve-gateway")
     """Folder for the sockets that the gateway makes for itself: its admin page, the issuer's keys."""
     configuration: Path = Path("/etc/fraudserve/gateway")
@@ -139,6 +141,7 @@ class Gateway:
             "callers",
             "list a caller, or other_callers give limits to those that are not listed: else nobody is let in",
         )
+        _check(self.drain.host in ("127.0.0.1", "::1"), "drain", "be on loopback: 127.0.0.1:9465")
         for caller in self.callers:
             _check(caller != NOBODY, f"callers.{caller}", "not be: it is what no identity is written as")
             _check(
@@ -166,6 +169,7 @@ class Gateway:
             "tls": lambda name, value: _object(Tls, name, value),
             "listen": Address.read,
             "metrics": Address.read,
+            "drain": Address.read,
             "sockets": _path,
             "configuration": _path,
             "callers": lambda name, value: {

@@ -361,7 +361,8 @@ def test_the_page_of_figures_gives_figures_and_changes_nothing(gateway: RunningG
     for path in ("/quitquitquit", "/logging?level=debug", "/drain_listeners", "/ready"):
         assert gateway.get(path, "POST")[0] == 404
     listening = {port for _, port in gateway.listening()}
-    assert listening == {gateway.settings.listen.port, gateway.settings.metrics.port}
+    settings = gateway.settings
+    assert listening == {settings.listen.port, settings.metrics.port, settings.drain.port}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
@@ -521,3 +522,22 @@ def test_keys_of_the_issuer_are_replaced_and_a_token_ends_with_its_time(
         until(lambda: not let_in(of_now), 20)
         assert let_in(of_later)
         assert not let_in(short)
+
+
+def test_a_gateway_that_is_told_to_drain_sends_its_callers_elsewhere_and_drops_no_call(
+    servers: list[Server], authority: Authority, certified: Access, tmp_path: Path, fresh: Fresh
+) -> None:
+    addresses = tuple(Address(HOST, server.ports[0]) for server in servers)
+    settings = Gateway(servers=addresses, callers={PAYMENTS: CallerLimits(rate=5_000, burst=5_000)})
+    with RunningGateway(tmp_path / "e", settings, authority=authority) as gateway:
+        calls = Calls(gateway, certified, fresh, deadline=5.0)
+
+        def sent_away() -> float:
+            return gateway.figure("envoy_http_downstream_cx_drain_close", envoy_http_conn_manager_prefix="gateway")
+
+        def scene() -> None:
+            gateway.drain()
+            until(lambda: sent_away() >= 8)
+
+        asyncio.run(calls.during(scene, callers=8))
+    assert not calls.failures, (len(calls.failures), calls.failures[:3])

@@ -38,7 +38,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-RATE, SECONDS, ROUNDS = 100.0, 6, 3
+RATE, SECONDS, ROUNDS = 100.0, 5, 3
 LOUD_LIMIT = 100
 LOUD_ROWS = 256
 DEADLINE = 0.5
@@ -50,6 +50,7 @@ TOLERATED_MS = 15.0
 class Parts:
     servers: list[Server]
     gateway: RunningGateway
+    other: RunningGateway
     authority: Authority
     calm: Access
     loud: Access
@@ -76,9 +77,12 @@ def parts(served_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> 
                 "batches": CallerLimits(rate=100_000, burst=100_000, concurrency=1),
             },
         )
-        with RunningGateway(folder / "e", settings, authority=authority) as gateway:
+        with (
+            RunningGateway(folder / "e", settings, authority=authority) as gateway,
+            RunningGateway(folder / "o", settings, authority=authority) as other,
+        ):
             access = [Access(ca=folder / "ca.crt", token=issuer.token(name)) for name in settings.callers]
-            yield Parts(servers, gateway, authority, *access)
+            yield Parts(servers, gateway, other, authority, *access)
 
 
 def _send(url: str, access: Access, rate: float, rows: int, going: object, out: object) -> None:
@@ -95,11 +99,11 @@ def _send(url: str, access: Access, rate: float, rows: int, going: object, out: 
 
 
 @contextmanager
-def loud(parts: Parts, access: Access, rate: float, rows: int = 1) -> Iterator[Counter[str]]:
+def loud(gateway: RunningGateway, access: Access, rate: float, rows: int = 1) -> Iterator[Counter[str]]:
     """While this lasts another caller sends so many a second; what became of them is known afterwards."""
     spawn, counted = multiprocessing.get_context("spawn"), Counter[str]()
     end, out = spawn.Event(), spawn.Queue()
-    process = spawn.Process(target=_send, args=(parts.gateway.url, access, rate, rows, end, out))
+    process = spawn.Process(target=_send, args=(gateway.url, access, rate, rows, end, out))
     process.start()
     try:
         yield counted
@@ -129,26 +133,32 @@ def tell(**what: object) -> None:
 
 @pytest.mark.parametrize("over", ["rate", "concurrency"])
 def test_a_caller_at_ten_times_its_limit_does_not_move_anothers_p99(parts: Parts, over: str) -> None:
+    """To send so much takes processor time by itself: the same through another gateway is what it is compared with."""
     access, rate, rows = (parts.loud, LOUD_LIMIT, 1) if over == "rate" else (parts.batches, 10, LOUD_ROWS)
-    measured: dict[int, list[float]] = {1: [], 10: []}
-    failed: list[int] = []
+    scenes = {
+        "at its limit": (parts.gateway, 1),
+        "ten times": (parts.gateway, 10),
+        "ten times elsewhere": (parts.other, 10),
+    }
+    p99: dict[str, list[float]] = {name: [] for name in scenes}
+    failed = []
     for turn in range(ROUNDS):
-        for times, p99 in measured.items():  # in turn, so that the machine's other work falls on both
+        for number, (name, (gateway, times)) in enumerate(scenes.items()):  # in turn: other work falls on all of them
             with (
-                loud(parts, access, rate * times, rows) as counted,
-                calm_load(parts, seed=10 * turn + times + 1_000 * rows) as load,
+                loud(gateway, access, rate * times, rows) as counted,
+                calm_load(parts, seed=10 * turn + number + 1_000 * rows) as load,
             ):
                 load.wait_for_more(int(RATE))
                 began = len(load.replies)
                 load.wait_for_more(int(RATE * SECONDS))
                 seen = figures(load.replies[began:])
-            p99.append(float(seen["p99"]))  # type: ignore[arg-type]
-            tell(over=over, loud_at=f"{times} times", loud=counted, calm=seen)
+            tell(over=over, loud=name, **counted, calm=seen)
+            p99[name].append(float(seen["p99"]))  # type: ignore[arg-type]
             failed.append(len(seen["failed"]))  # type: ignore[arg-type]
-    within, above = (float(np.median(p99)) for p99 in measured.values())
-    tell(over=over, p99_within_the_limit=within, p99_at_ten_times=above)
+    medians = {name: float(np.median(found)) for name, found in p99.items()}
+    tell(over=over, p99_of_the_other_caller=medians)
     assert np.median(failed) == 0  # a machine that stands still for a moment fails some calls of one turn
-    assert above < 2 * within + TOLERATED_MS
+    assert medians["ten times"] < 1.5 * medians["ten times elsewhere"] + TOLERATED_MS
 
 
 def test_servers_that_die_or_freeze_and_certificates_that_are_replaced_cost_no_call(parts: Parts) -> None:

@@ -154,7 +154,7 @@ class RunningGateway:
 
     def __init__(self, folder: Path, settings: Gateway, *, authority: Authority, workers: int = 2) -> None:
         assert PROGRAM is not None, MISSING
-        port, metrics, _ = free_ports()
+        port, metrics, drain = free_ports()
         self.authority = authority
         folder.mkdir(parents=True, exist_ok=True)
         self.tls = TlsFolder(folder / "tls", self._tls_files(authority, authority))
@@ -162,6 +162,7 @@ class RunningGateway:
             settings,
             listen=Address(HOST, port),
             metrics=Address(HOST, metrics),
+            drain=Address(HOST, drain),
             tls=replace(settings.tls, folder=folder / "tls"),
             configuration=folder / "configuration",
             sockets=folder,
@@ -181,7 +182,15 @@ class RunningGateway:
             "--concurrency",
             str(workers),
         ]
-        command += ["--log-level", "warning", "--disable-hot-restart", "--file-flush-interval-msec", "50"]
+        command += [
+            "--log-level",
+            "warning",
+            "--disable-hot-restart",
+            "--drain-strategy",
+            "immediate",
+            "--file-flush-interval-msec",
+            "50",
+        ]
         with self._log.open("wb") as log, self._said.open("wb") as said:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=said)
         try:
@@ -225,6 +234,12 @@ class RunningGateway:
         except urllib.error.HTTPError as refusal:
             with refusal:
                 return refusal.code, refusal.read().decode()
+
+    def drain(self) -> None:
+        """Say that callers are to go elsewhere."""
+        address = f"http://{HOST}:{self.settings.drain.port}/drain_listeners?graceful&skip_exit"
+        with urllib.request.urlopen(urllib.request.Request(address, method="POST"), timeout=5) as answer:
+            assert answer.status == 200
 
     def figure(self, name: str, **labels: str) -> float:
         """The sum of a figure over the series that have these labels."""

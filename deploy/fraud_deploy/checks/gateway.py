@@ -46,12 +46,13 @@ def _each_example_starts(toolbox: Toolbox) -> None:
 
 def starts(toolbox: Toolbox, settings: Gateway, folder: Path) -> None:
     """Envoy takes the rendered files and is ready; addresses and paths are this machine's instead of production's."""
-    with _free_ports(2) as (calls, metrics):
+    with _free_ports(3) as (calls, metrics, drain):
         here = replace(
             settings,
             servers=tuple(Address(_HOST, 9 + index) for index, _ in enumerate(settings.servers)),
             listen=Address(_HOST, calls),
             metrics=Address(_HOST, metrics),
+            drain=Address(_HOST, drain),
             tls=replace(settings.tls, folder=folder / "tls"),
             tokens=settings.tokens and replace(settings.tokens, jwks=folder / "jwks.json"),
             sockets=folder,

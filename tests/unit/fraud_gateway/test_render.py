@@ -52,7 +52,8 @@ def test_nothing_listens_off_loopback_but_for_calls_and_where_figures_are_told_t
     listeners = {one["name"]: one["address"] for one in envoy["static_resources"]["listeners"]}
     assert listeners["calls"] == {"socket_address": {"address": "0.0.0.0", "port_value": 8443}}
     assert listeners["figures"] == {"socket_address": {"address": "127.0.0.1", "port_value": 9464}}
-    assert set(listeners) <= {"calls", "figures", "jwks"}
+    assert listeners["drain"] == {"socket_address": {"address": "127.0.0.1", "port_value": 9465}}
+    assert set(listeners) <= {"calls", "figures", "drain", "jwks"}
     if gateway.tokens:
         assert listeners["jwks"]["pipe"]["mode"] == 0o600
     assert envoy["admin"]["address"]["pipe"] == {"path": "/run/fraudserve-gateway/admin.sock", "mode": 0o600}
@@ -63,6 +64,12 @@ def test_figures_are_two_pages_that_are_read(envoy: dict[str, Any]) -> None:
     routes = next(every(figures, "routes"))
     assert [route["match"].get("path") for route in routes if "route" in route] == ["/stats/prometheus", "/ready"]
     assert all("direct_response" in route for route in routes if route["match"].get("prefix"))
+
+
+def test_what_changes_the_gateway_is_one_word_on_loopback(envoy: dict[str, Any]) -> None:
+    (drain,) = [one for one in envoy["static_resources"]["listeners"] if one["name"] == "drain"]
+    routes = next(every(drain, "routes"))
+    assert [route["match"].get("path") for route in routes if "route" in route] == ["/drain_listeners"]
 
 
 def test_tls_is_1_3_unless_1_2_is_asked_for(gateway: Gateway, envoy: dict[str, Any]) -> None:

@@ -70,6 +70,7 @@ def test_settings_are_read_as_they_are_written() -> None:
         ({"limits": {"message_bytes": 1.5}}, r"limits\.message_bytes must be a whole number above 0"),
         ({"retries": {"share": 2}}, r"retries\.share must be a share from 0 to 1"),
         ({"port": 1}, "port must not be there: the settings are servers"),
+        ({"drain": "0.0.0.0:9465"}, "drain must be on loopback"),
         ({"listen": 8443}, "listen must be host:port"),
     ],
 )
