@@ -32,8 +32,8 @@ _ROWS: Final = ("coalesced", "redis_64")
 @click.option(
     "--bench",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A result of `fraudctl bench --json`.  [default: the newest bench*.json in the home folder; without one it is "
-    "measured, in about two minutes]",
+    help="A result of `fraudctl bench --json`, or its tables, as docs/benchmarks.md.  [default: the newest bench*.json "
+    "in the home folder; without one it is measured, in about two minutes]",
 )
 @click.option(
     "--traffic",
@@ -70,7 +70,7 @@ def plan(
     From measured rows of the benchmark and bytes measured on a real log, LMDB and Redis. What is assumed beyond that
     (utilisation, spares, replicas) is in the report; prices are a file of yours (docs/capacity.md).
     """
-    from fraud_capacity.model import Model, points_of, redis_us
+    from fraud_capacity.model import Model, is_quiet, points_of, redis_us
     from fraud_capacity.plan import RULES, Wanted, make
     from fraud_capacity.prices import read_prices
     from fraud_capacity.sizes import measure
@@ -82,7 +82,9 @@ def plan(
         schema = _schema(repository)
         points = points_of(result, traffic)
         if check:
-            _check(points, points_of(_read(against), traffic) if against else None, schema, path, report, as_json)
+            other = _read(against) if against else None
+            quiet = is_quiet(result) and (other is None or is_quiet(other))
+            _check(points, other and points_of(other, traffic), schema, path, report, as_json, quiet)
             return
         model = Model.of(points)
         sizes = measure(schema, _rows_a_frame(points[0].in_flight), report)
@@ -97,13 +99,13 @@ def plan(
     emit(document, as_json, table=_table(document))
 
 
-def _check(points: Any, others: Any, schema: Schema, path: Path, report: Report, as_json: bool) -> None:
+def _check(points: Any, others: Any, schema: Schema, path: Path, report: Report, as_json: bool, quiet: bool) -> None:
     from fraud_capacity.check import TOLERANCE, left_out, sizes
     from fraud_capacity.check import against as predict
 
-    compared: list[Compared] = left_out(points)
+    compared: list[Compared] = left_out(points, quiet=quiet)
     if others is not None:
-        compared += predict(points, others)
+        compared += predict(points, others, quiet=quiet)
     compared += sizes(schema, report)
     held = all(one.held for one in compared if one.steady)
     result = {
@@ -149,8 +151,10 @@ def _measure(repository: Path, home: Path, report: Report) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     from fraud_bench.report import read
+    from fraud_capacity.published import read_tables
 
-    return read(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    return read_tables(text) if path.suffix == ".md" else read(text)
 
 
 def _schema(repository: Path) -> Schema:

@@ -35,8 +35,8 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Compared:
-    """`error`: how far the prediction lies from the measurement, as a share of it. A figure that the load of others
-    moves (throughput, latency) is told and not judged where `steady` is not set."""
+    """`error`: how far the prediction lies from the measurement, as a share of it. Where `steady` is not set the figure
+    is told and not judged: a p99 belongs to whoever else wanted the processors in that second."""
 
     what: str
     predicted: float
@@ -52,30 +52,33 @@ class Compared:
         return abs(self.error) <= TOLERANCE
 
 
-def left_out(points: Sequence[Point]) -> list[Compared]:
+def left_out(points: Sequence[Point], *, quiet: bool = True) -> list[Compared]:
     """Each point between the least and the most, predicted from all others."""
     found = []
     for place in range(1, len(points) - 1):
         others = Model.of([*points[:place], *points[place + 1 :]])
-        found += compare(others, points[place], "the other concurrencies")
+        found += compare(others, points[place], "the other concurrencies", quiet=quiet)
     return found
 
 
-def against(points: Sequence[Point], others: Sequence[Point]) -> list[Compared]:
+def against(points: Sequence[Point], others: Sequence[Point], *, quiet: bool = True) -> list[Compared]:
     """Each of `others`, from another run, predicted from `points`."""
     model = Model.of(points)
-    return [one for point in others for one in compare(model, point, "another run")]
+    return [one for point in others for one in compare(model, point, "another run", quiet=quiet)]
 
 
-def compare(model: Model, point: Point, source: str) -> list[Compared]:
-    """CPU time, throughput and p99 at a point's concurrency, with the cores that were in use."""
+def compare(model: Model, point: Point, source: str, *, quiet: bool) -> list[Compared]:
+    """CPU time, throughput and p99 at a point's concurrency, with the cores that were in use.
+
+    The p99 is judged where the machine was `quiet`.
+    """
     n = point.in_flight
     name = f"{point.key}, from {source}"
     return [
         Compared(f"{name}: server CPU µs a transaction", model.server_us(n), point.server_us),
         Compared(f"{name}: client CPU µs a transaction", model.client_us(n), point.client_us),
         Compared(f"{name}: transactions/s", model.per_second(n, point.busy_cores), point.per_second),
-        Compared(f"{name}: p99 ms", model.p99_ms(n, point.busy_cores), point.p99_ms, steady=False),
+        Compared(f"{name}: p99 ms", model.p99_ms(n, point.busy_cores), point.p99_ms, steady=quiet),
     ]
 
 

@@ -20,6 +20,8 @@ from fraud_scoring.errors import InvalidInput
 SERVER: Final = "server"
 CLIENT: Final = "client"
 LEAST_POINTS: Final = 2
+LEAST_IN_FLIGHT: Final = 8
+"""A caller alone pays for waking every process up, each time: no load is made of such."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,19 @@ class Model:
 
 
 def points_of(result: Mapping[str, Any], traffic: str) -> list[Point]:
-    """The measured rows `<traffic>_<N>` of a benchmark's result, rising in N."""
+    """The measured rows `<traffic>_<N>` of a benchmark's result, rising in N, from LEAST_IN_FLIGHT on.
+
+    InvalidInput where the benchmark's own log says that the release did not answer all of it.
+    """
+    if not _is_sound(result, "lmdb"):
+        raise InvalidInput(
+            "the benchmark's log has answers of the last resort or repeats: what was measured is not the release; "
+            "measure again on a machine with less to do"
+        )
     found = []
     for row in result["rows"]:
         kind, _, number = str(row["key"]).rpartition("_")
-        if kind == traffic and number.isdecimal() and row["median"] is not None:
+        if kind == traffic and number.isdecimal() and int(number) >= LEAST_IN_FLIGHT and row["median"]:
             median = row["median"]
             cpu = median["cpu_us"]
             found.append(
@@ -112,11 +122,25 @@ def points_of(result: Mapping[str, Any], traffic: str) -> list[Point]:
 
 
 def redis_us(result: Mapping[str, Any]) -> float | None:
-    """CPU time of the Redis server for a transaction, in microseconds; None where that was not measured."""
+    """CPU time of the Redis server for a transaction, in microseconds; None where that was not measured soundly."""
+    if not _is_sound(result, "redis"):
+        return None
     for row in result["rows"]:
         if row["median"] is not None and "redis" in row["median"]["cpu_us"]:
             return float(row["median"]["cpu_us"]["redis"])
     return None
+
+
+def is_quiet(result: Mapping[str, Any]) -> bool:
+    """Whether others left the machine alone: half of its cores or less were wanted before; True if none says."""
+    machine = result["machine"]
+    load = machine.get("load_average_before")
+    return load is None or float(load[0]) <= machine["cores"] / 2
+
+
+def _is_sound(result: Mapping[str, Any], server: str) -> bool:
+    log = result.get("logs", {}).get(server)
+    return log is None or not (log["repeats"] or log["scorecard"])
 
 
 def _fit(points: Sequence[Point], who: str) -> tuple[float, float]:

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from fraud_capacity.check import TOLERANCE, against, left_out
-from fraud_capacity.model import Model, Point, points_of, redis_us
+from fraud_capacity.model import Model, Point, is_quiet, points_of, redis_us
 from fraud_capacity.plan import RULES, Plan, Wanted, make
 from fraud_capacity.prices import EXAMPLE, read_prices
+from fraud_capacity.published import read_tables
 from fraud_capacity.sizes import Sizes, StoreSizes, predicted_log_bytes
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.schema import default_schema
 
+ROOT = Path(__file__).parents[3]
 SCHEMA = default_schema()
 A, B = 30.0, 1_920.0
 """A transaction's own microseconds, and a batch's."""
@@ -83,6 +85,27 @@ class TestModel:
         assert points_of(result, "coalesced") == POINTS
         assert points_of(result, "single") == []
         assert redis_us(result) == 9.0
+
+    def test_a_lone_caller_is_no_load(self) -> None:
+        assert [one.in_flight for one in points_of(result_of([point(1), *POINTS]), "coalesced")] == [64, 256, 1000]
+
+    def test_what_the_release_did_not_answer_is_no_measurement(self) -> None:
+        degraded = {"answers": 9, "repeats": 0, "scorecard": 8}
+        with pytest.raises(InvalidInput, match="answers of the last resort"):
+            points_of({**result_of(POINTS), "logs": {"lmdb": degraded}}, "coalesced")
+        assert redis_us({**result_of(POINTS), "logs": {"redis": degraded}}) is None
+
+    def test_the_published_tables_are_read(self) -> None:
+        result = read_tables((ROOT / "docs" / "benchmarks.md").read_text())
+        assert [one.in_flight for one in points_of(result, "coalesced")] == [64, 256, 1000]
+        assert result["machine"]["cores"] >= 1
+        with pytest.raises(InvalidInput, match="no tables of the benchmark"):
+            read_tables("# Benchmarks")
+
+    def test_a_machine_that_others_use_is_not_quiet(self) -> None:
+        assert is_quiet({"machine": {"cores": 2}})
+        assert is_quiet({"machine": {"cores": 2, "load_average_before": [0.9, 0, 0]}})
+        assert not is_quiet({"machine": {"cores": 2, "load_average_before": [1.1, 0, 0]}})
 
 
 class TestCheck:
