@@ -23,7 +23,11 @@ def gateway_starts(toolbox: Toolbox, documents: Sequence[Document], name: str) -
     except InvalidGateway as error:
         raise CheckFailed(f"{name}: the gateway's settings: {error}") from None
     _fits_the_pod(settings, documents, name)
-    starts(toolbox, settings, toolbox.scratch / name)
+    pod = container(documents, "gateway", "gateway") or {}
+    command = pod.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
+    if command[:2] != ["bash", "-c"]:
+        raise CheckFailed(f"{name}: the gateway's preStop must be a bash command that drains it (docs/gateway.md)")
+    starts(toolbox, settings, toolbox.scratch / name, command[2])
 
 
 def _fits_the_pod(settings: Gateway, documents: Sequence[Document], name: str) -> None:

@@ -151,12 +151,19 @@ def a_server_has_time_to_drain(documents: Sequence[Document]) -> Iterator[str]:
             continue
         pod = pod_spec(document)
         main = pod["containers"][0]
-        sleeps = int(main.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0))
+        sleeps = _pre_stop_seconds(main.get("lifecycle", {}).get("preStop", {}))
         if sleeps < 5:
             yield f"{name_of(document)}: preStop must sleep 5 s or more, until nobody sends to this pod any more"
         needed = sleeps + (DRAIN_SECONDS if part == "server" else 10)
         if int(pod.get("terminationGracePeriodSeconds", 30)) <= needed:
             yield f"{name_of(document)}: terminationGracePeriodSeconds must be above {needed} s: preStop and drain"
+
+
+def _pre_stop_seconds(hook: Document) -> int:
+    """How long a preStop hook sleeps: by itself, or at the end of the command that it runs."""
+    command = " ".join(hook.get("exec", {}).get("command", []))
+    last = command.rpartition("sleep ")[2]
+    return int(last) if last.isdigit() else int(hook.get("sleep", {}).get("seconds", 0))
 
 
 def disruptions_leave_somebody(documents: Sequence[Document]) -> Iterator[str]:

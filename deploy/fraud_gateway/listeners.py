@@ -265,12 +265,13 @@ def _keys(gateway: Gateway, file: Path) -> Config:
 
 
 def _plain(name: str, address: Config, routes: list[Config]) -> Config:
-    """A listener for HTTP/1.1 without TLS: these routes, and 404 for all else."""
+    """A listener for HTTP/1.1, and for 1.0, which a shell speaks; without TLS. These routes, and 404 for all else."""
     rest = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
     manager = {
         "@type": _MANAGER,
         "stat_prefix": name,
         "codec_type": "HTTP1",
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "gateway"},
         "route_config": {
             "name": name,
             "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [*routes, rest]}],

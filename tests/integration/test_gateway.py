@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -356,6 +357,9 @@ def test_the_page_of_figures_gives_figures_and_changes_nothing(gateway: RunningG
     assert code == 200
     assert "envoy_cluster_upstream_rq_time_bucket" in text
     assert gateway.get("/ready")[0] == 200
+    with socket.create_connection((HOST, gateway.settings.metrics.port), 10) as shell:  # all that a shell can say
+        shell.sendall(b"GET /ready HTTP/1.0\r\n\r\n")
+        assert b" 200 OK" in shell.recv(100)
     for path in ("/", "/config_dump", "/certs", "/clusters", "/server_info", "/stats/prometheus/../config_dump"):
         assert gateway.get(path)[0] == 404
     for path in ("/quitquitquit", "/logging?level=debug", "/drain_listeners", "/ready"):

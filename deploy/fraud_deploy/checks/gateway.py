@@ -44,8 +44,11 @@ def _each_example_starts(toolbox: Toolbox) -> None:
         starts(toolbox, settings, toolbox.scratch / path.stem)
 
 
-def starts(toolbox: Toolbox, settings: Gateway, folder: Path) -> None:
-    """Envoy takes the rendered files and is ready; addresses and paths are this machine's instead of production's."""
+def starts(toolbox: Toolbox, settings: Gateway, folder: Path, drain_hook: str | None = None) -> None:
+    """Envoy takes the rendered files and is ready; addresses and paths are this machine's instead of production's.
+
+    `drain_hook` is what bash runs before a gateway ends; Envoy must do what it says.
+    """
     with _free_ports(3) as (calls, metrics, drain):
         here = replace(
             settings,
@@ -76,6 +79,10 @@ def starts(toolbox: Toolbox, settings: Gateway, folder: Path) -> None:
             raise CheckFailed(
                 f"gateway/{folder.name}.yaml: Envoy says that a setting is deprecated: use what replaces it"
             )
+        if drain_hook is not None:
+            hook = drain_hook.replace(f"/{settings.drain.port};", f"/{drain};").rpartition("sleep ")[0] + "true"
+            if " 200 OK" not in (answer := toolbox.run("bash", "-c", hook, timeout=20)):
+                raise CheckFailed(f"{folder.name}: preStop must drain the gateway; it was answered: {answer[:80]!r}")
     finally:
         envoy.terminate()
         envoy.wait(READY_SECONDS)
