@@ -79,7 +79,7 @@ def test_a_server_of_two_that_is_killed_or_frozen_under_load_costs_no_call_and_i
         going = asyncio.Event()
         going.set()
         policy = Policy(window=60.0)  # the budget of a client that has sent for a minute
-        async with AsyncFraudClient([over_redis.url, beside.url], deadline=5.0, policy=policy) as client:
+        async with AsyncFraudClient([over_redis.url, beside.url], deadline=20.0, policy=policy) as client:
 
             def closed() -> bool:
                 return client.stats().endpoints[1].breaker is BreakerState.CLOSED

@@ -78,7 +78,8 @@ def stack(served_repository: Path, release_keys: Path) -> Iterator[Stack]:
     with ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o755)
-        repository = Path(shutil.copytree(served_repository, folder / "models"))
+        bytecode = shutil.ignore_patterns("__pycache__")  # of another server; nobody may not remove it
+        repository = Path(shutil.copytree(served_repository, folder / "models", ignore=bytecode))
         repository.chmod(0o755)
         password = folder / "redis-password"
         password.write_text(PASSWORD + "\n")
