@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fraud_data import Transactions
 from fraud_recovery import redis_part
 from fraud_recovery.archive import quiet
 from fraud_recovery.errors import ArchiveRefused, RestoreRefused
+from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.schema import default_schema
 from fraud_scoring.stores import WindowStore, open_store
 from fraud_scoring.stores.redis.births import StoreEmptied
@@ -19,6 +21,7 @@ from support.redis import MISSING, PROGRAM, RedisServer
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
+ROOT = Path(__file__).parents[2]
 SCHEMA = default_schema()
 BUSY = 1_200
 """Events of one terminal: more than its string holds, so that it has a ledger."""
@@ -90,6 +93,26 @@ def test_a_cluster_s_store_goes_into_one_server(
         finally:
             first.close()
             second.close()
+
+
+def test_a_user_needs_the_rights_that_the_documents_name(small_data: Transactions, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "window-stores.md").read_text() + (ROOT / "docs" / "recovery.md").read_text()
+    serving = re.findall(r"[+][a-z|]+", text.partition("ACL SETUSER scorer")[2].partition("\n\n")[0])
+    more = ("+scan", "+mget", "+pttl", "+set")
+    assert all(f"`{right}" in text or f" {right}" in text for right in more)
+    with RedisServer(tmp_path / "one") as one, RedisServer(tmp_path / "two") as two:
+        fill(one.url, history(small_data, 300), tmp_path / "ids")
+        for server, user, rights in (
+            (one, "scorer", serving),
+            (one, "keeper", [*serving, *more]),
+            (two, "keeper", more),
+        ):
+            server.ask("ACL", "SETUSER", user, "on", ">secret", "~fraud{*", *serving, *rights)
+        with pytest.raises(StoreUnavailable, match="NOPERM"):
+            redis_part.export(one.url.replace("//", "//scorer:secret@"), tmp_path / "ids", tmp_path / "no", quiet)
+        redis_part.export(one.url.replace("//", "//keeper:secret@"), tmp_path / "ids", tmp_path / "copy", quiet)
+        redis_part.put(tmp_path / "copy", two.url.replace("//", "//keeper:secret@"), quiet)
+        assert two.ask("DBSIZE") == one.ask("DBSIZE")
 
 
 def test_a_redis_that_lost_its_data_is_not_saved_as_if_it_were_whole(small_data: Transactions, tmp_path: Path) -> None:
