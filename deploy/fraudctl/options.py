@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,43 @@ schema_option = click.option(
 )
 url_option = click.option(
     "--url", default="localhost:8001", show_default=True, help="The server's gRPC address, host:port."
+)
+
+
+def access_options(command: Callable[..., None]) -> Callable[..., None]:
+    """TLS, and who calls, for a server behind a gateway; the command gets it as `access`, None without any of them."""
+
+    @wraps(command)
+    def packed(
+        *given: Any, ca: Path | None, certificate: Path | None, key: Path | None, token_file: Path | None, **others: Any
+    ) -> None:
+        from fraud_client import Access
+
+        access = None
+        if ca or certificate or key or token_file:
+            access = Access(ca=ca, certificate=certificate, key=key, token_file=token_file)
+        command(*given, access=access, **others)
+
+    for option in reversed(_ACCESS):
+        packed = option(packed)
+    return packed
+
+
+def _access_file(name: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        f"--{name}",
+        envvar=f"FRAUD_GATEWAY_{name.upper().replace('-', '_')}",
+        show_envvar=True,
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=f"Of a gateway: {what}.",
+    )
+
+
+_ACCESS = (
+    _access_file("ca", "file of the authorities that vouch for it; any of these four options means TLS"),
+    _access_file("certificate", "file of the caller's own certificate, PEM"),
+    _access_file("key", "file of its key"),
+    _access_file("token-file", "file of the caller's token"),
 )
 seed_option = click.option(
     "--seed",

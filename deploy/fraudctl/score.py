@@ -13,17 +13,18 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from fraudctl.options import json_option, url_option
+from fraudctl.options import access_options, json_option, url_option
 from fraudctl.report import emit, progress
 
 if TYPE_CHECKING:
-    from fraud_client import Decision, Label, Transaction
+    from fraud_client import Access, Decision, Label, Transaction
 
 _EPILOG = "Identifiers that are text need the secret FRAUD_TOKEN_KEY in the environment: they leave as keyed tokens."
 
 
 @click.command(epilog=_EPILOG)
 @url_option
+@access_options
 @click.option(
     "--file",
     "source",
@@ -40,7 +41,14 @@ _EPILOG = "Identifiers that are text need the secret FRAUD_TOKEN_KEY in the envi
 @click.option("--deadline", default=5.0, show_default=True, help="Seconds a request may take.")
 @json_option
 def score(
-    url: str, source: IO[str] | None, out: Path | None, dry_run: bool, deadline: float, as_json: bool, **one: Any
+    url: str,
+    access: Access | None,
+    source: IO[str] | None,
+    out: Path | None,
+    dry_run: bool,
+    deadline: float,
+    as_json: bool,
+    **one: Any,
 ) -> None:
     """Score one transaction, or a file of them in order.
 
@@ -60,7 +68,7 @@ def score(
         transactions = list(_transactions(source))
     began = time.monotonic()
     decisions: list[Decision] = []
-    with FraudClient(url, deadline=deadline) as client, progress("score") as report:
+    with FraudClient(url, deadline=deadline, access=access) as client, progress("score") as report:
         for start in range(0, len(transactions), 512):
             decisions += client.score_many(transactions[start : start + 512], dry_run=dry_run)
             report(len(decisions) / len(transactions), "scoring")
@@ -82,6 +90,7 @@ def score(
 
 @click.command(epilog="A label that was sent before changes nothing: to send labels twice is safe.")
 @url_option
+@access_options
 @click.option(
     "--file", "source", type=click.File(encoding="utf-8"), help="JSON lines, one label each; - reads standard input."
 )
@@ -91,6 +100,7 @@ def score(
 @json_option
 def label(
     url: str,
+    access: Access | None,
     source: IO[str] | None,
     transaction_id: int | None,
     is_fraud: bool | None,
@@ -114,7 +124,7 @@ def label(
         raise click.UsageError("give --file, or one label: --id and one of --fraud and --genuine")
     else:
         labels = [Label(transaction_id, is_fraud, None if known_at is None else _moment(known_at))]
-    with FraudClient(url) as client:
+    with FraudClient(url, access=access) as client:
         accepted = client.label_many(labels)
     found = Counter(accepted)
     emit({"labels": len(labels), **{what.name.lower(): found[what] for what in Accepted}}, as_json)

@@ -6,12 +6,16 @@ import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fraud_scoring.settings import INLINE, SERVED
-from fraudctl.options import home_option, json_option, release_key_option, repository_option, url_option
+from fraudctl.options import access_options, home_option, json_option, release_key_option, repository_option, url_option
 from fraudctl.report import emit
+
+if TYPE_CHECKING:
+    from fraud_client import Access
 
 _port = click.IntRange(1, 65_535)
 
@@ -124,6 +128,7 @@ def serve(
 @click.command()
 @repository_option
 @url_option
+@access_options
 @click.option(
     "--timeout",
     default=2.0,
@@ -143,17 +148,26 @@ def serve(
     help="0 as long as anybody answers in time, in another's place too; for who starts servers again.",
 )
 @json_option
-def health(repository: Path, url: str, timeout: float, every_release: bool, alive: bool, as_json: bool) -> None:
+def health(
+    repository: Path,
+    url: str,
+    access: Access | None,
+    timeout: float,
+    every_release: bool,
+    alive: bool,
+    as_json: bool,
+) -> None:
     """Ask a running server for the golden vectors of the routed release. Exit code 0: right to the bit; 1: not."""
     import time
 
+    from fraud_client import FraudClient, Policy
     from fraud_scoring.errors import FraudError
     from fraud_scoring.releases import release_name
     from fraud_scoring.routes import Routes
     from fraud_server.probe import Degraded, GoldenProbe, StoreAway
     from fraud_server.release_probe import ask_release, state_of
 
-    probe = GoldenProbe(repository, url)
+    probe = GoldenProbe(repository, url, FraudClient(url, policy=Policy.plain(), access=access))
     began = time.monotonic()
     store_away, trouble, counts = False, None, False
     try:

@@ -27,7 +27,7 @@ from support.gateway_calls import INFER, Calls, Raw, client_of, handshake, named
 from support.redis import MISSING as NO_REDIS
 from support.redis import PROGRAM as REDIS
 from support.redis import RedisServer
-from support.server import Server, until
+from support.server import Server, fraudctl, json_of, until
 
 if TYPE_CHECKING:
     from conftest import Fresh
@@ -129,6 +129,22 @@ def test_a_caller_with_a_token_or_a_certificate_gets_its_decisions_and_sends_lab
     with client_of(gateway, certified) as client:
         assert client.score(payment) == decision
         assert client.label(payment.transaction_id, is_fraud=True) is Accepted.APPLIED
+
+
+def test_the_command_line_reaches_a_server_through_a_gateway(
+    gateway: RunningGateway, servers: list[Server], issuer: Issuer, ca: Path, certified: Access, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(issuer.token("payments"))
+    by_token = ("--url", gateway.url, "--ca", ca, "--token-file", token)
+    by_certificate = ("--url", gateway.url, "--ca", ca, "--certificate", certified.certificate, "--key", certified.key)
+    assert json_of("health", *by_certificate, "--repository", servers[0].repository, "--timeout", 20)["healthy"]
+    row = ("--customer", 1, "--terminal", 2, "--amount", "5.00", "--dry-run")
+    assert json_of("score", *row, *by_token)["source"] == "primary"
+    token.write_text(issuer.token("stranger"))
+    refused = fraudctl("score", *row, *by_token)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "does not let this caller in" in refused.stderr
 
 
 def test_a_call_that_is_sent_again_gets_the_first_answer_and_counts_once(

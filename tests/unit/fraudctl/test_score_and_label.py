@@ -29,6 +29,18 @@ def test_one_transaction_needs_customer_terminal_and_amount(fraudctl, missing: s
     assert "give --file, or one transaction: --customer, --terminal and --amount" in ran.complaint
 
 
+@pytest.mark.parametrize(
+    "command", [ONE, ("label", "--id", 1, "--fraud"), ("health",)], ids=["score", "label", "health"]
+)
+def test_a_gateway_is_shown_what_goes_together(fraudctl, tmp_path: Path, command: tuple[object, ...]) -> None:
+    ran = fraudctl(*command, "--certificate", tmp_path / "c.crt")
+    assert ran.code == 2
+    assert ran.complaint == "fraudctl: Access: certificate and key belong together: give both files, or neither"
+    ran = fraudctl(*command, "--ca", tmp_path / "ca.crt")
+    assert ran.code == 2
+    assert "Access: ca (ca.crt) cannot be read" in ran.complaint
+
+
 def test_a_file_and_one_transaction_are_not_given_together(fraudctl, tmp_path: Path) -> None:
     ran = fraudctl("score", "--file", lines(tmp_path, GOOD), "--amount", "1")
     assert ran.code == 2
