@@ -54,12 +54,12 @@ def chosen(every: Sequence[Check], only: Iterable[str]) -> list[Check]:
 
 
 def run_all(every: Sequence[Check], toolbox: Toolbox, report: Callable[[str], None]) -> list[Result]:
-    """Run each in a folder of its own below the toolbox's; one line to `report` before each."""
+    """Run each in a folder of its own below the toolbox's; one line to `report` for each."""
     results = []
     for number, check in enumerate(every, 1):
-        report(f"{number}/{len(every)} {check.name}")
         with tempfile.TemporaryDirectory(dir=toolbox.scratch, prefix="check-") as folder:
             results.append(run_one(check, replace(toolbox, scratch=Path(folder))))
+        report(f"{number}/{len(every)} {check.name} {results[-1].outcome} in {results[-1].seconds:.1f} s")
     return results
 
 

@@ -93,15 +93,17 @@ def test_an_error_that_is_a_bug_is_not_taken_for_a_finding(toolbox: Toolbox) -> 
 
 def test_each_check_has_an_empty_folder_of_its_own_that_is_gone_afterwards(toolbox: Toolbox) -> None:
     seen: list[Path] = []
+    said: list[str] = []
 
     def writes(box: Toolbox) -> None:
         assert list(box.scratch.iterdir()) == []
         (box.scratch / "rendered.yaml").write_text("x")
         seen.append(box.scratch)
 
-    results = run_all([check("helm.one", run=writes), check("helm.two", run=writes)], toolbox, lambda _: None)
+    results = run_all([check("helm.one", run=writes), check("helm.two", run=writes)], toolbox, said.append)
     assert [result.outcome for result in results] == ["passed", "passed"]
     assert len(set(seen)) == 2
+    assert [line.split(" in ")[0] for line in said] == ["1/2 helm.one passed", "2/2 helm.two passed"]
     assert list(toolbox.scratch.iterdir()) == []
 
 
