@@ -108,7 +108,7 @@ class TestDraining:
 
                 until(all_have_arrived)
                 server.send(signal.SIGTERM)
-                server.said.wait_for("draining", within=5)
+                server.said.wait_for("draining", within=40)
                 until(lambda: not client.ready())
                 with pytest.raises(Unavailable, match="takes no requests now"):
                     client.score_rows(fresh.rows(1))

@@ -115,7 +115,7 @@ def test_a_server_of_two_that_is_killed_or_frozen_under_load_costs_no_call_and_i
 def test_while_the_redis_is_gone_callers_get_answers_that_say_so_and_labels_are_refused(
     over_redis: Server, redis: RedisServer, fresh
 ) -> None:
-    with FraudClient(over_redis.url, deadline=2.0, token_key=b"a key for tests, no secret") as client:
+    with FraudClient(over_redis.url, deadline=20.0, token_key=b"a key for tests, no secret") as client:
         paid = client.score(fresh.transaction())
         redis.kill()
         assert client.score(fresh.transaction()).source == Source.SCORECARD

@@ -235,7 +235,7 @@ def json_of(*arguments: object, within: float = 120.0) -> dict[str, object]:
     return found
 
 
-def until(happened: Callable[[], bool], within: float = 10.0) -> None:
+def until(happened: Callable[[], bool], within: float = 30.0) -> None:
     """Return once `happened` says so: for what sends no event."""
     give_up = time.monotonic() + within
     while not happened():
