@@ -48,6 +48,7 @@ REFUSED: Final = {
     "scaling.minReplicas=1": "minimum",
     "scaling.scaleDownSeconds=0": "minimum",
     "images.server.digest=latest": "pattern",
+    "images.server.repository=registry.example.com/server:latest": "pattern",
     "images.server.digest=": "images.server.digest is missing",
     "server.replica=3": "additional properties",
     "server.kind=Deployment": "would lose the decision log",
