@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,9 @@ def try_images(toolbox: Toolbox) -> None:
     """Build the images, serve a release with them, and look at what a cluster relies on."""
     with Containers(toolbox) as containers:
         built = images(containers.make_base())
+        with ThreadPoolExecutor(len(built)) as at_once:  # each waits for the network and the disk most of its time
+            list(at_once.map(containers.build, built.values()))
         for image in built.values():
-            containers.build(image)
             _expect_no_build_tools(containers, image)
         volumes = make_volumes(toolbox)
         with _serving(containers, built["server"], volumes):

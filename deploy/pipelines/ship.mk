@@ -10,7 +10,8 @@ HARDWARE    ?= cpu
 SCENARIO    ?= smoke
 KUBECTL     ?= $(VENV)-deploy/bin/kubectl
 HELM        ?= $(VENV)-deploy/bin/helm
-NAMESPACE    = fraudserve-$(ENVIRONMENT)
+NAMESPACE   ?= fraud
+CONTEXT     ?= $(ENVIRONMENT)
 DIGESTS     := var/images.yaml
 
 .PHONY: scan images push sign deploy back load-gate
@@ -41,18 +42,18 @@ sign: ## signatures and bills of materials beside the images that var/images.yam
 	    cosign sign --yes $(REGISTRY)/$$image@$$digest || exit 1; \
 	    cosign attest --yes --type cyclonedx --predicate var/sbom/$$image.cdx.json $(REGISTRY)/$$image@$$digest || exit 1; done
 
-deploy: deploy-tools ## the chart and var/images.yaml into ENVIRONMENT; SETTINGS is its values file; back by itself if it fails
-	@$(HELM) upgrade --install fraudserve deploy/helm/fraudserve --namespace $(NAMESPACE) --create-namespace \
+deploy: deploy-tools ## the chart and var/images.yaml into ENVIRONMENT, a context of kubectl; SETTINGS is its values file; back by itself if it fails
+	@$(HELM) --kube-context $(CONTEXT) upgrade --install fraudserve deploy/helm/fraudserve --namespace $(NAMESPACE) \
 	    --values deploy/helm/fraudserve/values-$(HARDWARE).yaml --values $(DIGESTS) $(SETTINGS:%=--values %) \
 	    --rollback-on-failure --wait --timeout 20m
 
 back: deploy-tools ## ENVIRONMENT as it was before the last deploy
-	@$(HELM) rollback fraudserve --namespace $(NAMESPACE) --wait --timeout 20m
+	@$(HELM) --kube-context $(CONTEXT) rollback fraudserve --namespace $(NAMESPACE) --wait --timeout 20m
 
 load-gate: deploy-tools ## SCENARIO against ENVIRONMENT, or against URL; exit code 1 where a target is missed
 	@if [ -n "$(URL)" ]; then exec $(BIN)/fraudctl load run $(SCENARIO) --url $(URL) --out var/load/$(ENVIRONMENT); fi; \
-	$(KUBECTL) --namespace $(NAMESPACE) port-forward service/fraudserve-server 18001:8001 18002:8002 >/dev/null & \
+	$(KUBECTL) --context $(CONTEXT) --namespace $(NAMESPACE) port-forward service/fraudserve-server 18001:8001 18002:8002 >/dev/null & \
 	forward=$$!; trap 'kill $$forward' EXIT; \
-	$(KUBECTL) --namespace $(NAMESPACE) wait --for=condition=Ready --timeout=120s pod -l app.kubernetes.io/component=server \
+	$(KUBECTL) --context $(CONTEXT) --namespace $(NAMESPACE) wait --for=condition=Ready --timeout=120s pod -l app.kubernetes.io/component=server \
 	&& $(BIN)/fraudctl load run $(SCENARIO) --url 127.0.0.1:18001 --metrics-url http://127.0.0.1:18002/metrics \
 	    --out var/load/$(ENVIRONMENT)

@@ -131,7 +131,7 @@ variable "registry_database" {
 variable "namespace" {
   description = "Kubernetes namespace of the chart; the roles of its service accounts are bound to it."
   type        = string
-  default     = "fraudserve"
+  default     = "fraud"
 
   validation {
     condition     = can(regex("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", var.namespace))

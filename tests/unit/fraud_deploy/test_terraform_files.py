@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fraud_deploy.terraform_files import findings
 
@@ -79,3 +80,15 @@ def test_a_variable_of_the_root_is_checked_before_anything_is_made(copy: Path) -
         "variables.tf: variable more is not checked; give it a validation with a message",
         "variables.tf: variable more is used by nobody; take it away",
     ]
+
+
+def test_the_charts_pools_are_those_that_terraform_makes() -> None:
+    chart = TERRAFORM.parent / "helm" / "fraudserve"
+    values = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(chart.glob("values*.yaml"))]
+    selectors = [selector for one in values if (selector := one.get("server", {}).get("nodeSelector"))]
+    assert selectors != []
+    nodes = (TERRAFORM / "modules" / "cluster" / "nodes.tf").read_text(encoding="utf-8")
+    for selector in selectors:
+        ((label, pool),) = selector.items()
+        assert f'"{label}" = each.key' in nodes
+        assert f"\n    {pool} = {{" in nodes

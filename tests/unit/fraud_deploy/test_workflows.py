@@ -102,6 +102,6 @@ def test_a_deploy_without_a_cluster_is_said_in_full_before_anything_is_done() ->
         text=True,
         check=True,
     ).stdout
-    assert "--namespace fraudserve-production" in said
+    assert "--kube-context production " in said
     assert "--values var/images.yaml --values ours.yaml" in said
     assert "--rollback-on-failure" in said

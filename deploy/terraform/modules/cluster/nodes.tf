@@ -75,7 +75,7 @@ resource "aws_eks_node_group" "this" {
   instance_types  = each.value.instance_types
   capacity_type   = each.value.capacity
   ami_type        = each.value.image
-  labels          = { "fraudserve/nodes" = each.key }
+  labels          = { "fraudserve/pool" = each.key }
 
   scaling_config {
     desired_size = each.value.least

@@ -58,7 +58,7 @@ resource "aws_elasticache_replication_group" "this" {
   }
 
   lifecycle {
-    # drawn once; docs/production.md says how it is changed
+    # drawn once; docs/images.md says how it is changed
     ignore_changes = [auth_token]
   }
 }
