@@ -4,6 +4,10 @@ While the store is away calls are refused at once. `record` keeps rows and answe
 knows those. A thread tries the store again; it is used again only once all that was kept is recorded and a read takes
 no longer than callers have time for, so that no window is ever read without what this process answered.
 
+Answers that need no windows are quick to give, so callers who wait for one before they ask for the next would add to
+what waits faster than it can be recorded, and the store would stay away for as long as they ask. So while it is being
+recorded, who adds to it waits until twice as much has been, for a part of the time that its callers have left.
+
 A call is given until the deadline of those who wait (`bound`), and no longer than the store's own budget. Three calls
 in a row that worked too late, or one that failed, and the store is away.
 """
@@ -46,6 +50,8 @@ AT_ONCE: Final = 256
 FEW: Final = 64
 """Rows of the backlog that are recorded while requests wait."""
 LATE_IN_A_ROW: Final = 3
+HELD_SHARE: Final = 0.25
+"""Of the time that a batch has left, for what waits to be recorded first."""
 _SAMPLE: Final = 64
 
 _LOG = logging.getLogger(__name__)
@@ -78,6 +84,9 @@ class GuardedStore:
         self._budget_s = budget_s
         self._pause_s = pause_s or _by_chance
         self._lock = threading.RLock()
+        self._recorded = threading.Condition(self._lock)
+        self._rows_recorded = 0
+        self._is_recording = False
         self._backlog = Backlog(id_index, backlog_rows)
         self._store: WindowStore | None = None
         self._away = ""
@@ -125,7 +134,9 @@ class GuardedStore:
     def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
         with self._lock:
             if self._away:
-                return self._backlog.add(rows, answers)
+                stood = self._backlog.add(rows, answers)
+                self._let_it_record(2 * len(rows))
+                return stood
         try:
             return self._call(lambda store: store.record(rows, answers), len(rows), self._writes_until)
         except StoreUnavailable as failure:
@@ -188,6 +199,13 @@ class GuardedStore:
                 self._leave(StoreUnavailable("the window store answers too late; check its machine and its network"))
         return found
 
+    def _let_it_record(self, rows: int) -> None:
+        """Wait until so many more rows are recorded, if they are being recorded now; who calls holds the lock."""
+        if self._is_recording:
+            enough = self._rows_recorded + rows
+            patience = HELD_SHARE * min(self._writes_until - time.monotonic(), threading.TIMEOUT_MAX)
+            self._recorded.wait_for(lambda: self._rows_recorded >= enough or not self._is_recording, max(0.0, patience))
+
     def _leave(self, failure: StoreUnavailable) -> None:
         """The store is away; who calls holds the lock."""
         if self._away:
@@ -211,9 +229,7 @@ class GuardedStore:
             store = self._opened()
             store.bound(time.monotonic() + PATIENT_S)
             store.recall(np.zeros(1, np.int64))  # is there anybody, and the right one?
-            self._record_what_waits(store, PATIENT_S)
-            while len(self._backlog) > FEW:
-                self._record_what_waits(store, PATIENT_S)
+            self._record_beside_callers(store)
             self._probe(store)
             with self._lock:  # the rest, while nothing can be added to it
                 self._record_what_waits(store, self._read_s)
@@ -238,6 +254,18 @@ class GuardedStore:
             store = self._store = opener()
         return store
 
+    def _record_beside_callers(self, store: WindowStore) -> None:
+        """Record what waits, and what comes meanwhile, but for a few."""
+        try:
+            self._is_recording = True
+            self._record_what_waits(store, PATIENT_S)
+            while len(self._backlog) > FEW:
+                self._record_what_waits(store, PATIENT_S)
+        finally:
+            with self._lock:
+                self._is_recording = False
+                self._recorded.notify_all()
+
     def _record_what_waits(self, store: WindowStore, seconds: float) -> None:
         """Record what waits now, in its order; a call may take `seconds`."""
         left = len(self._backlog)
@@ -253,6 +281,8 @@ class GuardedStore:
             stood = store.record(part.rows, part.answers)
             with self._lock:
                 self._backlog.drop(parts)
+                self._rows_recorded += len(part.rows)
+                self._recorded.notify_all()
             left -= len(part.rows)
             if known := sum(one is not None and one.answer is not None for one in stood):
                 _LOG.warning("window store: %d transactions were known to it; what it knew stays", known)

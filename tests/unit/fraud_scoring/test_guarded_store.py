@@ -33,6 +33,7 @@ class AwayStore(MemoryStore):
         self.until = AGES
         self.late_s = 0.0
         self.needs_s = 0.0
+        self.record_s = 0.0
 
     def read(self, rows: Int64) -> list[History]:
         self._called("read")
@@ -44,6 +45,7 @@ class AwayStore(MemoryStore):
 
     def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
         self._called("record")
+        time.sleep(self.record_s)
         return super().record(rows, answers)
 
     def label(self, labels: Int64) -> Int64:
@@ -351,3 +353,23 @@ def test_an_answer_whose_recording_fails_is_the_releases_and_stands(
     assert isinstance(later, Answers)
     assert same_bits(first, again)
     assert same_bits(first, later)
+
+
+def test_a_store_comes_back_under_callers_who_never_pause(store: AwayStore, attempts: Attempts) -> None:
+    """Answers that need no windows are quicker than a store: what waits must shrink all the same."""
+    guard = GuardedStore(lambda: store, DEFAULT_SCHEMA.id_index, pause_s=attempts)
+    try:
+        store.fails = EVERYTHING
+        fail(lambda: guard.recall(ids(1)))
+        store.fails, store.record_s = set(), 0.002
+        first, calls = 1, 0
+        attempts.end()
+        while guard.is_away and calls < 1_000:
+            guard.bound(time.monotonic() + 60.0)
+            rows = matrix(*(row(first + i) for i in range(64)))
+            guard.record(rows, answers_for(rows))
+            first, calls = first + 64, calls + 1
+        assert not guard.is_away
+        assert all(guard.recall(np.arange(1, first)))
+    finally:
+        guard.close()
