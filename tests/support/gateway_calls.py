@@ -49,7 +49,7 @@ def two_servers(repository: Path, redis: RedisServer, folder: Path) -> Iterator[
         homes = [folder / name for name in "ab"]
         started = [stack.enter_context(Server(repository, home, "--store", redis.url, wait=False)) for home in homes]
         for server in started:
-            server.said.wait_for("ready on", START_SECONDS)
+            server.said.wait_for("ready on", 2 * START_SECONDS)  # both compile their kernels at once
         yield started
         for server in started:
             server.send(signal.SIGTERM)
