@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ _LENT: Final = ("/etc/ssl/certs", "/etc/pip.conf")
 """What a build needs of this machine to reach the package registries that this machine reaches."""
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108
 _ROOM_BYTES: Final = 8 << 30
+_TIDYING_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ class Containers:
             raise CheckSkipped("images are built by root here (chroot and mounts): run make deploy-check as root")
         self._toolbox = toolbox
         # podman takes no path of more than 50 characters for what it keeps while containers run
-        self._short = tempfile.TemporaryDirectory(prefix="fraud-", dir="/run")
-        self._graph = tempfile.TemporaryDirectory(prefix="fraud-images-", dir=_roomy(toolbox.scratch))
+        self._short = tempfile.TemporaryDirectory(prefix="fraud-", dir="/run", ignore_cleanup_errors=True)
+        room = _roomy(toolbox.scratch)
+        self._graph = tempfile.TemporaryDirectory(prefix="fraud-images-", dir=room, ignore_cleanup_errors=True)
         self._store = ["--root", self._graph.name, "--runroot", f"{self._short.name}/run", "--storage-driver", "vfs"]
         self._podman = [*self._store, "--tmpdir", str(Path(self._short.name, "work")), "--cgroup-manager", "cgroupfs"]
         self._podman += ["--events-backend", "file", "--runtime", "runc"]
@@ -68,6 +71,7 @@ class Containers:
         with self._short, self._graph:
             for name in reversed(self._names):  # who shares another's network goes first
                 self.podman("rm", "--force", "--time", "0", name)
+            _remove(Path(self._graph.name))
 
     def make_base(self) -> str:
         """The digest of an image that holds Debian's packages, and nothing else."""
@@ -122,6 +126,13 @@ class Containers:
 
     def _buildah(self, command: str, *arguments: str) -> str:
         return self._toolbox.run("buildah", *self._store, command, *arguments, timeout=420)
+
+
+def _remove(folder: Path) -> None:
+    """Remove what podman may still be tidying up for a moment after its last container ended."""
+    give_up = time.monotonic() + _TIDYING_SECONDS
+    while folder.exists() and time.monotonic() < give_up:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _roomy(otherwise: Path) -> Path:
