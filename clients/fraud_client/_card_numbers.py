@@ -23,6 +23,11 @@ def passes_luhn(digits: str) -> bool:
     return (sum(map(int, digits[::-2])) + sum(n - 9 if n > 9 else n for n in doubled)) % 10 == 0
 
 
+def looks_like_card_number(token: int) -> bool:
+    """Whether a server, or whoever finds it, may take a token for a card number: 13 to 16 digits that pass Luhn."""
+    return 10 ** (SHORTEST - 1) <= token < 10**16 and passes_luhn(str(token))
+
+
 def contains_card_number(text: str) -> bool:
     """Whether some neighbouring groups of digits, joined, look like a card number."""
     return any(_joins_to_card_number(_GROUP.findall(run)) for run in _RUN.findall(text))

@@ -1,7 +1,9 @@
 """Tokens: what the server knows a customer or terminal by.
 
 A token is the first 8 bytes of HMAC-SHA-256(key, entity ‖ 0 ‖ identifier), read as a signed big-endian integer. The
-same key and identifier give the same token for ever; without the key a token leads back to nothing. Among a million
+same key and identifier give the same token for ever; without the key a token leads back to nothing. Where those bytes
+read as a number of 13 to 16 digits that passes for a card's (one identifier in 20,000), which servers refuse, bytes 8
+to 16 are taken, and so on. Among a million
 identifiers of one entity, the chance that any two share a token is below 1 in 10 million.
 """
 
@@ -11,7 +13,7 @@ import hmac
 from collections.abc import Mapping
 from typing import Final
 
-from fraud_client._card_numbers import contains_card_number
+from fraud_client._card_numbers import contains_card_number, looks_like_card_number
 from fraud_client._errors import CardNumberRefused, InvalidRequest
 from fraud_client._fields import INT64_MAX, INT64_MIN
 
@@ -56,7 +58,10 @@ class Tokenizer:
             message = f"{entity}\0{identifier}".encode()
         except UnicodeEncodeError:
             raise InvalidRequest(f"{entity}: the identifier is not valid Unicode text") from None
-        return Token(int.from_bytes(hmac.digest(self._key, message, "sha256")[:8], "big", signed=True))
+        digest = hmac.digest(self._key, message, "sha256")
+        while looks_like_card_number(token := int.from_bytes(digest[:8], "big", signed=True)):
+            digest = digest[8:] or hmac.digest(self._key, message + b"\0", "sha256")
+        return Token(token)
 
 
 def card_number_refused(field: str) -> CardNumberRefused:

@@ -33,6 +33,16 @@ class StoreUnavailable(FraudError):
     """The window store cannot serve now; nothing of the batch was recorded. Messages begin with STORE_AWAY."""
 
 
+class StoreEmptied(StoreUnavailable):
+    """The store lacks what was in it: its windows must not be read as if nothing had happened."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the window store was emptied, in part or whole, or is another one than before: it is not read until that "
+            "is said to be right; fill it with fraudctl features load, then fraudctl store accept"
+        )
+
+
 class ReleaseUnavailable(FraudError):
     """No release answered; nothing of the batch was recorded."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud_scoring import wire
+from fraud_scoring.card_numbers import SMALLEST, any_near, pass_for_card_numbers
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.schema import EARLIEST_TIME_US, INT64_MAX, INT64_MIN, MAX_AHEAD_US, Schema
 from fraud_scoring.windows import Int64
@@ -22,6 +23,8 @@ class RowRules:
         self._schema = schema
         self._minimum = np.array([column.minimum for column in schema.columns], np.int64)
         self._maximum = np.array([column.maximum for column in schema.columns], np.int64)
+        # event times have the length of a card number, and a range that holds none
+        self._keys = np.flatnonzero((self._maximum >= SMALLEST) & (np.arange(schema.width) != schema.time_index))
 
     def check_shape(self, rows: npt.NDArray[np.generic]) -> None:
         """InvalidInput unless `rows` is INT64 [1 … MAX_ROWS, C]."""
@@ -41,12 +44,16 @@ class RowRules:
         """Which of `rows` int64 [N, C] break a range: bool [N]. `now_us` is the clock that limits event times."""
         self._limit_times(now_us)
         outside: npt.NDArray[np.bool_] = ((rows < self._minimum) | (rows > self._maximum)).any(axis=1)
+        outside |= pass_for_card_numbers(rows[:, self._keys]).any(axis=1)
         return outside
 
     def any_broken(self, rows: Int64, now_us: int) -> bool:
         """Whether any of `rows` breaks a range: the question that is asked of every batch."""
         self._limit_times(now_us)
-        return bool((rows < self._minimum).any() or (rows > self._maximum).any())
+        if (rows < self._minimum).any() or (rows > self._maximum).any():
+            return True
+        keys = rows[:, self._keys]
+        return any_near(keys) and bool(pass_for_card_numbers(keys).any())
 
     def _limit_times(self, now_us: int) -> None:
         self._maximum[self._schema.time_index] = now_us + MAX_AHEAD_US
@@ -54,6 +61,8 @@ class RowRules:
     def explain(self, rows: Int64, now_us: int) -> InvalidInput:
         """The error for the first broken row of one request."""
         row = int(np.flatnonzero(self.broken(rows, now_us))[0])
+        if (cards := np.flatnonzero(pass_for_card_numbers(rows[row]))).size:
+            return card_number_refused(row, self._schema.column_names[int(cards[0])])
         outside = (rows[row] < self._minimum) | (rows[row] > self._maximum)
         index = int(np.flatnonzero(outside)[0])
         column, value = self._schema.columns[index], int(rows[row, index])
@@ -85,6 +94,14 @@ class RowRules:
             raise InvalidInput(f"row {row}: {name} {value} stands twice in this request; send each transaction once")
 
 
+def card_number_refused(row: int, name: str) -> InvalidInput:
+    """The error for a number that it must not repeat."""
+    return InvalidInput(
+        f"row {row}: {name} passes for a card number, which must not leave your systems: send a token of it, as "
+        "fraud_client makes them"
+    )
+
+
 @lru_cache(maxsize=1024)
 def read_parameters(text: str) -> tuple[str, int]:
     """(purpose, deadline in µs) from a request's parameters as JSON text; InvalidInput names the parameter."""
@@ -112,6 +129,8 @@ def check_labels(labels: npt.NDArray[Any]) -> None:
         raise InvalidInput(f"{wire.LABEL}: send INT64 [N, {len(wire.LABEL_COLUMNS)}]: {', '.join(wire.LABEL_COLUMNS)}")
     if not 1 <= len(labels) <= wire.MAX_ROWS:
         raise InvalidInput(f"{wire.LABEL}: {len(labels)} rows; send 1 to {wire.MAX_ROWS:,} a request")
+    if (cards := np.flatnonzero(pass_for_card_numbers(labels[:, 0]))).size:
+        raise card_number_refused(int(cards[0]), wire.LABEL_COLUMNS[0])
     not_binary = (labels[:, 1] != 0) & (labels[:, 1] != 1)
     if not_binary.any():
         row = int(np.argmax(not_binary))

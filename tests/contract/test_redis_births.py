@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fraud_scoring.errors import StoreUnavailable
+from fraud_scoring.errors import StoreEmptied, StoreUnavailable
 from fraud_scoring.stores import WindowStore, open_store
 from fraud_scoring.stores.births import accept, status
 from fraud_scoring.stores.guarded import open_guarded
-from fraud_scoring.stores.redis.births import StoreEmptied
 from fraud_scoring.stores.redis.link import command
 from fraud_scoring.stores.redis.partitions import tags
 from fraud_scoring.stores.redis.store import RedisStore

@@ -238,6 +238,12 @@ def test_no_card_number_is_kept_whatever_field_it_was_put_into(stack: Stack, fre
                 with pytest.raises(CardNumberRefused):
                     client.score(Transaction(fresh.number(), now, customer, terminal, Decimal("9.99")))
         client.score(Transaction(fresh.number(), now, "c-1", "t-1", Decimal("9.99")))
+    for column in range(fresh.rows(1).shape[1]):
+        rows = fresh.rows(2)
+        rows[1, column] = int(PAN)
+        said = send(stack.server.url, request(rows))
+        assert "passes for a card number" in said
+        assert PAN not in said
     kept = everything_kept(stack)
     assert any(name.endswith(".frdlog") for name in kept)
     assert kept["the window store"].count(b"}t:") > answered // 2

@@ -25,12 +25,11 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from fraud_scoring.errors import StoreUnavailable
+from fraud_scoring.errors import StoreEmptied, StoreUnavailable
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers, Recorded, WindowStore, open_store
 from fraud_scoring.stores.backlog import Backlog
 from fraud_scoring.stores.redis.address import is_redis, parse
-from fraud_scoring.stores.redis.births import StoreEmptied
 from fraud_scoring.windows import History, Int64
 
 READ_SHARE: Final = 0.4

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -29,6 +31,12 @@ def test_a_peer_runs_the_job_with_the_versions_that_we_run(rival: Rival) -> None
     assert {name: theirs.get(name) for name in JOB} == {name: ours[name] for name in JOB}
     assert rival.folder in theirs
     assert (PEERS / rival.folder / "app.py").exists()
+
+
+def test_the_job_wants_no_package_that_peers_have_not() -> None:
+    asked = "import sys, fraud_bench.same_job; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+    assert {"redis", "hiredis", "lightgbm", "sklearn", "pandas", "mlflow", "tritonclient", "grpc"} & {*loaded} == set()
 
 
 def test_every_folder_of_peers_has_a_peer() -> None:

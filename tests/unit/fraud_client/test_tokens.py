@@ -107,3 +107,15 @@ def test_there_is_no_tokenizer_without_a_key(environment: dict[str, str]) -> Non
 def test_an_empty_key_argument_is_refused_and_does_not_mean_the_environment() -> None:
     with pytest.raises(InvalidRequest, match="0 bytes"):
         tokenizer_from("", {"FRAUD_TOKEN_KEY": KEY.decode()})
+
+
+def test_a_token_never_passes_for_a_card_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    card, other = 4_000_000_000_000_002, 5_555_555_555_554_444
+    digests = iter(
+        [
+            b"".join(number.to_bytes(8, "big") for number in (card, other, card, other)),
+            b"".join(number.to_bytes(8, "big") for number in (card, 77, 78, 79)),
+        ]
+    )
+    monkeypatch.setattr(hmac, "digest", lambda key, message, name: next(digests))
+    assert Tokenizer(b"k" * 16).token("c-1", entity="customer") == 77

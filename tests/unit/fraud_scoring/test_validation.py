@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud_scoring import wire
+from fraud_scoring.card_numbers import pass_for_card_numbers
 from fraud_scoring.errors import InvalidInput
 from fraud_scoring.schema import EARLIEST_TIME_US, INT64_MAX, INT64_MIN
 from fraud_scoring.validation import RowRules, check_labels, read_parameters
@@ -26,7 +27,7 @@ VALID = st.builds(
     st.integers(INT64_MIN, INT64_MAX),
     st.integers(INT64_MIN, INT64_MAX),
     st.integers(1, AMOUNT_MAX),
-)
+).filter(lambda one: not pass_for_card_numbers(np.array([one[0], *one[2:]])).any())
 BROKEN = {
     "negative id": row(-1),
     "smallest id": row(INT64_MIN),
@@ -81,6 +82,24 @@ def test_exactly_the_broken_rows_are_found_and_the_first_is_explained(rows: list
 )
 def test_a_refusal_names_row_field_value_rule_and_remedy(which: str, message: str) -> None:
     assert str(RULES.explain(matrix(row(7), BROKEN[which], row(-9)), NOW_US)) == message
+
+
+@pytest.mark.parametrize("column", DEFAULT_SCHEMA.column_names)
+def test_a_card_number_is_refused_in_every_column_and_not_repeated(column: str) -> None:
+    names = list(DEFAULT_SCHEMA.column_names)
+    rows = matrix(row(1), row(2))
+    rows[1, names.index(column)] = card = 4_111_111_111_111_111
+    assert RULES.any_broken(rows, NOW_US)
+    assert RULES.broken(rows, NOW_US).tolist() == [False, True]
+    said = str(RULES.explain(rows, NOW_US))
+    assert said.startswith(f"row 1: {column} passes for a card number")
+    assert str(card) not in said
+
+
+def test_a_label_of_a_card_number_is_refused_and_not_repeated() -> None:
+    with pytest.raises(InvalidInput, match="row 0: transaction_id passes for a card number") as why:
+        check_labels(label(4_111_111_111_111_111))
+    assert "4111" not in str(why.value)
 
 
 def test_the_clock_moves_what_is_ahead() -> None:

@@ -21,7 +21,7 @@ from typing import Final
 
 import hiredis
 
-from fraud_scoring.errors import StoreUnavailable
+from fraud_scoring.errors import StoreEmptied
 from fraud_scoring.stores.redis.address import Address
 from fraud_scoring.stores.redis.link import Reply, command
 from fraud_scoring.stores.redis.partitions import tags
@@ -33,16 +33,6 @@ LOOKS: Final = 5
 
 Ask = Callable[[Sequence[tuple[int, bytes]]], list[Reply]]
 """The replies to commands, each for the server of a partition; those that are errors are raised."""
-
-
-class StoreEmptied(StoreUnavailable):
-    """The store lacks what was in it: its windows must not be read as if nothing had happened."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the window store was emptied, in part or whole, or is another one than before: it is not read until that "
-            "is said to be right; fill it with fraudctl features load, then fraudctl store accept"
-        )
 
 
 class Remembered:
