@@ -63,9 +63,9 @@ def starts(toolbox: Toolbox, settings: Gateway, folder: Path, drain_hook: str | 
         )
     _files(toolbox, here)
     main = here.configuration / MAIN
-    toolbox.run("envoy", "--mode", "validate", "-c", main, "--log-level", "error")
+    toolbox.run("envoy", "--mode", "validate", "-c", main, "--disable-hot-restart", "--log-level", "error")
     said = folder / "envoy.log"
-    command = [str(toolbox.program("envoy")), "-c", str(main), "--use-dynamic-base-id", "--log-level", "warning"]
+    command = [str(toolbox.program("envoy")), "-c", str(main), "--disable-hot-restart", "--log-level", "warning"]
     with said.open("wb") as log:
         envoy = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
