@@ -17,6 +17,7 @@ from fraud_deploy.manifests import Document, of_kind, part_of, pod_spec, workloa
 from fraud_deploy.pod import Pod
 from fraud_deploy.rules import DRAIN_SECONDS
 from fraud_deploy.toolbox import Toolbox
+from fraud_server.ports import free_ports
 
 _PASSWORD: Final = "correct horse battery staple/&?"  # noqa: S105 - of a Redis that lives for a minute
 _GIT_MODELS: Final = ("fraud_score", "fraud_feedback", "release_template")
@@ -30,7 +31,7 @@ def run_server_pod(toolbox: Toolbox, documents: list[Document]) -> None:
     for folder in (made, *volumes.values()):
         folder.mkdir()
     _make_releases(toolbox, fraudctl, made, volumes)
-    grpc, http, metrics, sidecar, redis = _free_ports(5)
+    grpc, http, metrics, sidecar, redis = free_ports(5)
     (volumes["redis-password"] / "password").write_text(_PASSWORD)
     replaced = {
         "127.0.0.1:8001": f"127.0.0.1:{grpc}",
@@ -156,14 +157,3 @@ def _redis(toolbox: Toolbox, documents: list[Document], port: int) -> Iterator[N
 def _listens(port: int) -> bool:
     with socket.socket() as attempt:
         return attempt.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

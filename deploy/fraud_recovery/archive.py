@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fraud_recovery.errors import ArchiveRefused, BackupFailed
+from fraud_scoring.disk import sync
 
 MANIFEST_FILE: Final = "manifest.json"
 STAGING_SUFFIX: Final = ".part"
@@ -171,12 +172,3 @@ def copy_file(source: Path, target: Path, size: int | None = None) -> None:
             left -= len(chunk)
         writing.flush()
         os.fsync(writing.fileno())
-
-
-def sync(path: Path) -> None:
-    """Put a file, or a folder's names, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from fraud_recovery.archive import Progress, copy_file, sync
+from fraud_recovery.archive import Progress, copy_file
 from fraud_recovery.errors import ArchiveRefused, BackupFailed
 from fraud_release import assembly
 from fraud_release.registry.book import read_book
@@ -18,6 +18,7 @@ from fraud_release.registry.home import HEADS_FILE, TRUSTED_FILE
 from fraud_release.signing import verified_contents, verify_release
 from fraud_release.statement import SIGNATURE_FILE
 from fraud_release.trust import KEYS_FOLDER, PUBLIC_KEY_FILE, RECORD_FILE, TrustSettings
+from fraud_scoring.disk import sync
 from fraud_scoring.releases import PARTS, ensemble_name, existing, part_name, release_name
 from fraud_scoring.routes import ROUTES_FILE, Routes
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from fraud_recovery import files_part, log_part, store_part
-from fraud_recovery.archive import Manifest, Progress, copy_file, quiet, read_archive, sync
+from fraud_recovery.archive import Manifest, Progress, copy_file, quiet, read_archive
 from fraud_recovery.backup import HOME, LOG, REGISTRY, RELEASES, STORE
 from fraud_recovery.errors import ArchiveRefused, RestoreRefused
 from fraud_recovery.log_replay import OVERLAP_US, Replayed, replay
 from fraud_release.registry.catalogue import EMBEDDED_FOLDER
 from fraud_release.trust import KEYS_FOLDER, PUBLIC_KEY_FILE, TrustSettings, pinned_key_file, read_public_keys
 from fraud_scoring.decision_log import Signer, writers
+from fraud_scoring.disk import sync
 from fraud_scoring.releases import pinned_schema
 from fraud_scoring.routes import Routes
 from fraud_scoring.schema import united

@@ -21,6 +21,7 @@ from typing import Any, Final
 from fraud_release.errors import ReleaseRefused
 from fraud_release.files import CHECK_ROWS_FILE, TRAINED_FILES
 from fraud_release.statement import SIGNATURE_FILE
+from fraud_scoring.disk import sync
 from fraud_scoring.reference import REFERENCE_FILE
 from fraud_scoring.releases import (
     DECISION_FILE,
@@ -111,12 +112,12 @@ def write_release(
             write_sealed(staging / path, content)
         (staging / names["ensemble"] / "1").mkdir()  # Triton wants a version folder, empty for an ensemble
         for folder in (*staging.rglob("*/"), staging):
-            sync_folder(folder)
+            sync(folder)
         for name in (*(names[part] for part in PARTS), names["ensemble"]):
             (staging / name).rename(repository / name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    sync_folder(repository)
+    sync(repository)
     return manifest
 
 
@@ -167,15 +168,6 @@ def write_sealed(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     path.chmod(0o444)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put a folder's names on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_leftovers(repository: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from fraud_release.assembly import STAGING, sync_folder, write_sealed
+from fraud_release.assembly import STAGING, write_sealed
 from fraud_release.errors import ArtifactRefused
 from fraud_release.serving_copy import place_release
 from fraud_release.signing import (
@@ -29,6 +29,7 @@ from fraud_release.signing import (
 )
 from fraud_release.statement import Statement
 from fraud_release.trust import TrustSettings
+from fraud_scoring.disk import sync
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.releases import release_name
 
@@ -74,12 +75,12 @@ def seal_release(repository: Path, number: int, trust: TrustSettings, key: bytes
                 closed = cipher.encrypt(nonce, content, _bound(statement, path))
                 write_sealed(staging / f"{path}{SUFFIX}", _MAGIC + nonce + closed)
         for folder in (*staging.rglob("*/"), staging):
-            sync_folder(folder)
+            sync(folder)
         shutil.rmtree(target / sealed_name(number), ignore_errors=True)
         staging.rename(target / sealed_name(number))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    sync_folder(target)
+    sync(target)
     return verified
 
 

@@ -11,9 +11,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from fraud_release.assembly import STAGING, sync_folder, write_sealed
+from fraud_release.assembly import STAGING, write_sealed
 from fraud_release.signing import Verified, verified_contents
 from fraud_release.trust import TrustSettings
+from fraud_scoring.disk import sync
 from fraud_scoring.releases import ensemble_name, release_name
 
 
@@ -34,7 +35,7 @@ def place_release(number: int, contents: Mapping[str, bytes], target: Path) -> N
             write_sealed(staging / path, content)
         (staging / ensemble / "1").mkdir()
         for folder in (*staging.rglob("*/"), staging):
-            sync_folder(folder)
+            sync(folder)
         parts = sorted({path.split("/", 1)[0] for path in contents} - {ensemble})
         for name in (ensemble, *parts):
             shutil.rmtree(target / name, ignore_errors=True)
@@ -42,4 +43,4 @@ def place_release(number: int, contents: Mapping[str, bytes], target: Path) -> N
             (staging / name).rename(target / name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    sync_folder(target)
+    sync(target)

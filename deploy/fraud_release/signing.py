@@ -25,6 +25,7 @@ from fraud_release.errors import ArtifactRefused
 from fraud_release.record import Record, read_record, record_held, write_record
 from fraud_release.statement import SIGNATURE_FILE, NotAStatement, NotSignedByAny, Statement, read, sign
 from fraud_release.trust import TrustSettings
+from fraud_scoring.disk import sync
 from fraud_scoring.key_files import public_text
 from fraud_scoring.releases import MANIFEST_FILE, ensemble_name, existing, release_name
 
@@ -67,7 +68,7 @@ def sign_release(
         (staging / SIGNATURE_FILE).replace(repository / statement.signature_path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    assembly.sync_folder(repository / ensemble_name(number))
+    sync(repository / ensemble_name(number))
     return statement
 
 

@@ -11,7 +11,7 @@ import click
 from rich.console import Group
 from rich.table import Table
 
-from fraudctl.options import json_option, schema_option
+from fraudctl.options import json_option, model_option, schema_option
 from fraudctl.report import emit, progress
 
 
@@ -27,13 +27,7 @@ from fraudctl.report import emit, progress
     help="7 training days as published, or all days before the delay.",
 )
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 100), help="How many seeds.")
-@click.option(
-    "--model",
-    type=click.Choice(["trees", "mlp", "blend"]),
-    default="trees",
-    show_default=True,
-    help="Boosted trees, a small neural network, or both blended.",
-)
+@model_option
 @click.option(
     "--folds",
     type=click.Choice(["test", "validation"]),

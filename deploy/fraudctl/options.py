@@ -107,3 +107,10 @@ signing_key_option = click.option(
     help="File of the private key that signs, made if there is none; also as FRAUD_RELEASE_SIGNING_KEY.  "
     "[default: <home>/keys/release.key]",
 )
+model_option = click.option(
+    "--model",
+    type=click.Choice(["trees", "mlp", "blend"]),
+    default="trees",
+    show_default=True,
+    help="Boosted trees, a small neural network, or a blend of both.",
+)

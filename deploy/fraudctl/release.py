@@ -14,6 +14,7 @@ from fraudctl.evaluation import evaluate
 from fraudctl.options import (
     home_option,
     json_option,
+    model_option,
     repository_option,
     schema_option,
     seed_option,
@@ -66,13 +67,7 @@ for _command in (
 @click.option(
     "--label-days", default=6.0, show_default=True, help="When labels are known, where the data does not say."
 )
-@click.option(
-    "--model",
-    type=click.Choice(["trees", "mlp", "blend"]),
-    default="trees",
-    show_default=True,
-    help="Boosted trees, a small neural network, or a blend of both.",
-)
+@model_option
 @click.option("--trees", default=300, show_default=True, type=click.IntRange(min=1), help="How many trees to boost.")
 @seed_option
 @click.option("--review-cost", default=4.0, show_default=True, type=_cost, help="Of one review, major units.")

@@ -4,7 +4,9 @@
     ├── InvalidInput        the caller's data breaks a rule; names row, field and rule
     ├── InvalidDefinition   a schema, feature or release file breaks a rule
     ├── StoreUnavailable    the window store cannot read or write now; nothing was recorded
+    │   └── StoreEmptied    it lacks what was in it
     └── ReleaseUnavailable  no release could answer; nothing was recorded
+        └── ReleaseLate     it had not answered when its time was over
 
 A message names the thing, the value's rule and the remedy, and carries no path, key or trace.
 """

@@ -36,9 +36,7 @@ class Pipeline:
     @classmethod
     def load(cls, repository: Path, release: int, margin: Margin | None = None) -> Pipeline:
         """The release as it lies in `repository`; with its graph in this process, unless `margin` says where it is."""
-        if margin is None:
-            graph = (repository / part_name("model", release) / "1" / MODEL_FILE).read_bytes()
-            margin = in_this_process(graph)
+        margin = margin or load_graph(repository, release)
         return cls(pinned_schema(repository, release), decision_rule(repository, release), margin)
 
     def features(self, rows: Int64, histories: Sequence[History]) -> Float32:
@@ -62,6 +60,11 @@ class Pipeline:
     def answer_alone(self, rows: Int64) -> Answers:
         """Answers for `rows` int64 [N, C] of entities that nothing is known of but these rows."""
         return self.decide(np.ascontiguousarray(replay(self.schema, rows)))
+
+
+def load_graph(repository: Path, release: int) -> Margin:
+    """The graph of a release as it lies in `repository`, in this process."""
+    return in_this_process((repository / part_name("model", release) / "1" / MODEL_FILE).read_bytes())
 
 
 def in_this_process(graph: bytes) -> Margin:

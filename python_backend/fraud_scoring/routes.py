@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fraud_scoring.disk import sync
 from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 from fraud_scoring.releases import existing, release_name, release_number
 from fraud_scoring.windows import Int64
@@ -251,11 +252,7 @@ class Routes:
                 file.flush()
                 os.fsync(file.fileno())
             staged.replace(repository / ROUTES_FILE)
-            folder = os.open(repository, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync(repository)
         return written
 
     def to_json(self) -> str:

@@ -18,7 +18,7 @@ from fraud_scoring.decision_log.contents import SHADOW_WRITERS
 from fraud_scoring.errors import FraudError, ReleaseUnavailable
 from fraud_scoring.features import Float32
 from fraud_scoring.front_door import FrontDoor, Reply, Request
-from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.pipeline import Pipeline, load_graph
 from fraud_scoring.releases import golden_vectors, pinned_schema, release_name
 from fraud_scoring.routes import Routes, RoutesWatch
 from fraud_scoring.routing import Answered, Golden, InlineModel, Model, Router, ServedRelease
@@ -34,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 def inline_model(repository: Path, release: int) -> Model:
     """A release's graph in this process."""
-    return InlineModel(release, Pipeline.load(repository, release).margin)
+    return InlineModel(release, load_graph(repository, release))
 
 
 class Serving:

@@ -38,12 +38,14 @@ def repository(served_repository: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module", params=["inline", "served"])
-def running(
-    request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def models(request: pytest.FixtureRequest) -> str:
     """Releases' graphs in the front door's process, and each in one of its own."""
-    with Server(repository, tmp_path_factory.mktemp("home"), "--models", request.param) as server:
-        server.models = request.param  # type: ignore[attr-defined]
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def running(models: str, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(repository, tmp_path_factory.mktemp("home"), "--models", models) as server:
         yield server
 
 
@@ -123,14 +125,14 @@ def test_a_rollback_is_over_within_a_second(routed: Server, repository: Path) ->
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 def test_a_release_that_dies_or_freezes_leaves_no_request_unanswered(
-    routed: Server, repository: Path, number: signal.Signals
+    routed: Server, models: str, repository: Path, number: signal.Signals
 ) -> None:
     Routes.read(repository).promoted(2).write(repository)
     with OpenLoop(routed.url, CALM_RATE, deadline=DEADLINE, seed=int(number)) as load:
         load.wait_for(lambda: load.replies[-1].releases == {2})
         routed.stub("fraud_model", release=2).send_signal(number)
         struck = time.monotonic()
-        if routed.models == "served":  # type: ignore[attr-defined]
+        if models == "served":
             load.wait_for(lambda: Source.FALLBACK_RELEASE in load.replies[-1].sources)
         load.wait_for(lambda: load.replies[-1].sources == {Source.PRIMARY})
         back = time.monotonic() - struck

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "fraud_judge": ("fraud_scoring",),
     # the checks of deploy/ run what is there as a program, from outside
-    "fraud_deploy": ("fraud_gateway",),
+    "fraud_deploy": ("fraud_gateway", "fraud_server.ports"),
     "fraud_gateway": ("fraud_scoring.wire",),
     "fraud_recovery": ("fraud_scoring", "fraud_release", "fraud_server"),
     "fraudctl": (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from fraud_scoring.disk import sync
 from fraud_scoring.releases import MANIFEST_FILE, PARTS, ensemble_name, part_name, release_name
 
 STAGING: Final = ".staging-fetch-"
@@ -58,7 +58,7 @@ def install(repository: Path, release: int, download: Callable[[Path], Path], ch
                 (folder / name).rename(repository / name)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        _sync(repository)
+        sync(repository)
 
 
 def _seal(folder: Path) -> None:
@@ -66,12 +66,4 @@ def _seal(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             path.chmod(0o444)
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)

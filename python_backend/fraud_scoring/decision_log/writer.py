@@ -35,6 +35,7 @@ from fraud_scoring.decision_log.segments import (
     segments,
 )
 from fraud_scoring.decision_log.signing import Says, Signer, Statement, read_statement
+from fraud_scoring.disk import sync
 from fraud_scoring.settings import LogSettings
 
 SEGMENT_BYTES: Final = 64 << 20
@@ -234,7 +235,7 @@ class LogWriter:
         path = segment_path(self._folder, self._segment)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
         self._write(self._context, self._now_us())
-        _sync_folder(self._folder)
+        sync(self._folder)
         self._sign_head(self._now_us())
 
     def _end_segment(self) -> None:
@@ -341,11 +342,3 @@ def open_writer(
 
 def _rows(content: Content) -> int:
     return len(content) if isinstance(content, Decisions) else 0
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
