@@ -28,8 +28,9 @@ Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 _CHANNEL: Final = [
     # gRPC would wait up to two minutes before it tries a server again that was away.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # Its name aside, how long one attempt to connect may take, TLS handshake and all (grpc/grpc#33423).
+    ("grpc.min_reconnect_backoff_ms", 5000),
 ]
 
 

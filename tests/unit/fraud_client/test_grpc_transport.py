@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -67,6 +70,34 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         if self.status:
             context.abort(*self.status)
         return service_pb2.ModelReadyResponse(ready=request.name == "fraud_score")
+
+
+@contextmanager
+def slow_to_connect(path: Path, url: str, delay: float) -> Iterator[str]:
+    """One connection to `url` through another socket, whose first bytes wait `delay` seconds, as over TLS far away."""
+
+    def carry(source: socket.socket, target: socket.socket) -> None:
+        with suppress(ConnectionError):
+            while block := source.recv(1 << 16):
+                target.sendall(block)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+    def relay() -> None:
+        near = listener.accept()[0]
+        with near, socket.socket(socket.AF_UNIX) as far, ThreadPoolExecutor(1) as back:
+            far.connect(url.removeprefix("unix:"))
+            time.sleep(delay)
+            answers = back.submit(carry, far, near)
+            carry(near, far)
+            answers.result()
+
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool:
+        listener.bind(str(path))
+        listener.listen()
+        relayed = pool.submit(relay)
+        yield f"unix:{path}"
+        relayed.result()
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +184,18 @@ def test_a_server_that_is_late_is_given_up_at_the_deadline(score: Any, server: F
     server.released.clear()
     with pytest.raises(DeadlineExceeded, match="no answer within"):
         score(transaction(), deadline=0.05)
+
+
+def test_a_connection_that_takes_longer_than_the_first_back_off_is_waited_for(
+    server: FakeServer, server_and_url: Any, transaction: Make
+) -> None:
+    with (
+        TemporaryDirectory(prefix="fc") as folder,
+        slow_to_connect(Path(folder) / "s", server_and_url[1], delay=0.4) as url,
+        FraudClient(url) as client,
+    ):
+        assert client.score(transaction(17), deadline=10).transaction_id == 17
+        assert client.stats().retries == 0
 
 
 def test_tensors_that_arrive_empty_are_a_failure_of_the_server(

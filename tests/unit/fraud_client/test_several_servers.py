@@ -385,7 +385,7 @@ def test_a_hedged_request_that_is_wrong_fails_at_once(session: Any, pair: Any, t
 
 def test_a_server_that_dies_in_the_middle_loses_no_call(session: Any, pair: Any, transaction: Make) -> None:
     dies, _ = pair
-    with session(*pair, in_flight=6, policy=Policy(hedge_share=0)) as client:
+    with session(*pair, in_flight=6, policy=Policy(hedge_share=0, retry_reserve=24)) as client:
         client.call("ready")
         dies.kserve.may_go.clear()
 
