@@ -40,6 +40,9 @@ HOW_TO_GET: Final = "apt-get install prometheus prometheus-alertmanager"
 _PROMETHEUS: Final = ("prometheus",)
 _ALERTMANAGER: Final = ("alertmanager", "prometheus-alertmanager")  # upstream's name, Debian's
 _LOOPBACK: Final = "127.0.0.1"
+GATEWAY: Final = "gateway"
+"""The one job that a machine may be without: prometheus.yml does not name it."""
+GATEWAY_PATH: Final = "/stats/prometheus"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class MonitoringSettings:
     alertmanager_port: int = 9093
     webhook: str = "http://127.0.0.1:9095"
     """Where notifications go: /page and /ticket below it."""
+    gateway_figures: str | None = None
+    """host:port of a gateway's figures, where one stands before the server; without it no rule asks after one."""
     interval: str | None = None
     """How often to scrape and to evaluate; without it, as prometheus.yml says."""
 
@@ -85,13 +90,16 @@ def render_prometheus(
 ) -> str:
     """prometheus.yml for these addresses (host:port by job); `interval` replaces how often it scrapes and evaluates.
 
-    ValueError names the job of prometheus.yml that has no address.
+    A gateway is scraped where it has an address. ValueError names the job of prometheus.yml that has no address.
     """
     document: dict[str, Any] = yaml.safe_load((CONFIGURATION / "prometheus.yml").read_text(encoding="utf-8"))
     for job in document["scrape_configs"]:
         if job["job_name"] not in targets:
             raise ValueError(f"job {job['job_name']} of prometheus.yml has no address")
         job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
+    if GATEWAY in targets:
+        gateway = {"job_name": GATEWAY, "metrics_path": GATEWAY_PATH}
+        document["scrape_configs"].append({**gateway, "static_configs": [{"targets": [targets[GATEWAY]]}]})
     document["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}]
     document["rule_files"] = [str(rules.absolute() / "*.yaml")]
     if interval is not None:
@@ -128,6 +136,8 @@ class Monitoring:
             "alertmanager": alertmanager_port,
         }
         targets = {job: f"{_LOOPBACK}:{port}" for job, port in ports.items()}
+        if settings.gateway_figures is not None:
+            targets[GATEWAY] = settings.gateway_figures
         prometheus_yml = render_prometheus(targets, targets["alertmanager"], interval=settings.interval)
         prometheus_file = self._write("prometheus.yml", prometheus_yml)
         alertmanager_file = self._write("alertmanager.yml", render_alertmanager(settings.webhook))

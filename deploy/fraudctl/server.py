@@ -60,6 +60,7 @@ _port = click.IntRange(1, 65_535)
 )
 @click.option("--sidecar/--no-sidecar", default=True, show_default=True, help="Drift statistics and a status page.")
 @click.option("--monitoring", is_flag=True, help="Start Prometheus and Alertmanager beside it, where installed.")
+@click.option("--gateway-figures", metavar="HOST:PORT", help="With --monitoring: scrape the gateway that is before it.")
 @click.option("--prepare", is_flag=True, help="Without a release: simulate transactions and train one first.")
 def serve(
     repository: Path,
@@ -75,6 +76,7 @@ def serve(
     listen: str,
     sidecar: bool,
     monitoring: bool,
+    gateway_figures: str | None,
     prepare: bool,
 ) -> None:
     """Serve the routed release, on loopback unless told otherwise, until SIGTERM or Ctrl-C.
@@ -114,7 +116,7 @@ def serve(
             beside.enter_context(sidecar_companion(settings, report))
             report(f"status page on http://127.0.0.1:{settings.ports.sidecar}")
         if programs is not None:
-            wanted = MonitoringSettings(home, metrics_port, sidecar_port)
+            wanted = MonitoringSettings(home, metrics_port, sidecar_port, gateway_figures=gateway_figures)
             started = beside.enter_context(Monitoring(wanted, programs))
             report(f"Prometheus on {started.prometheus_url}, Alertmanager on {started.alertmanager_url}")
 

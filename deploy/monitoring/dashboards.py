@@ -369,7 +369,86 @@ LOG: Final = Dashboard(
     },
 )
 
-DASHBOARDS: Final = (SERVICE, DRIFT, LOG)
+_GATEWAY: Final = 'job="gateway"'
+_GATEWAY_CALLS: Final = f'{_GATEWAY}, envoy_http_conn_manager_prefix="gateway"'
+_CALLERS: Final = f'{_GATEWAY}, envoy_cluster_name!~"admin|jwks"'
+
+GATEWAY: Final = Dashboard(
+    "gateway",
+    "fraudserve: gateway",
+    {
+        "Calls": [
+            Panel(
+                "Calls, by caller",
+                "reqps",
+                {
+                    "{{envoy_cluster_name}}": "sum by (envoy_cluster_name) "
+                    f"(rate(envoy_cluster_upstream_rq_completed{{{_CALLERS}}}[$__rate_interval]))"
+                },
+                about="Those that were let through, the ones over the caller's share with them.",
+                stacked=True,
+            ),
+            Panel(
+                "Time at the gateway",
+                "ms",
+                _quantiles("envoy_http_downstream_rq_time", f"{{{_GATEWAY_CALLS}}}"),
+                about="From the call's first byte to the answer's last, servers and repeats included.",
+                red=100,
+            ),
+            Panel(
+                "Repeats, and calls whose time was over",
+                "reqps",
+                {
+                    "sent again": f"sum(rate(envoy_cluster_upstream_rq_retry{{{_CALLERS}}}[$__rate_interval]))",
+                    "time was over": "sum(rate(envoy_http_downstream_rq_max_duration_reached"
+                    f"{{{_GATEWAY_CALLS}}}[$__rate_interval]))",
+                },
+            ),
+        ],
+        "What goes wrong": [
+            Panel(
+                "Refused",
+                "percentunit",
+                {"{{reason}}": "fraud:gateway_refused:ratio15m"},
+                about="caller: not known or not listed; call: not offered; limit: over its rate or share; "
+                "certificate: of the connections.",
+                red=0.05,
+            ),
+            Panel(
+                "Failed at the gateway",
+                "percentunit",
+                {"5 min": "fraud:gateway_failed:ratio5m", "1 h": "fraud:gateway_failed:ratio1h"},
+                about="UNAVAILABLE for want of a server; what a server answers is in the dashboard service.",
+                red=0.01,
+            ),
+            Panel(
+                "Servers left out",
+                "none",
+                {
+                    "{{envoy_cluster_name}}": "max by (envoy_cluster_name) "
+                    f"(envoy_cluster_outlier_detection_ejections_active{{{_CALLERS}}})"
+                },
+                about="For one caller alone, after five failures running.",
+            ),
+        ],
+        "Before it and behind it": [
+            Panel("Healthy servers, by gateway", "none", {"{{instance}}": "fraud:gateway_servers:healthy"}),
+            Panel(
+                "Connections, by gateway",
+                "none",
+                {"{{instance}}": f"sum by (instance) (envoy_http_downstream_cx_active{{{_GATEWAY_CALLS}}})"},
+            ),
+            Panel(
+                "Until the next certificate ends",
+                "s",
+                {"{{envoy_tls_certificate}}": "fraud:gateway_certificate:seconds_left"},
+                about="certificate: its own; clients: the authorities that vouch for callers.",
+            ),
+        ],
+    },
+)
+
+DASHBOARDS: Final = (SERVICE, DRIFT, LOG, GATEWAY)
 
 
 def render(dashboard: Dashboard) -> str:

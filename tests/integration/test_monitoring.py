@@ -78,6 +78,7 @@ class World:
 
     triton: Exporter
     sidecar: Exporter
+    gateway: Exporter
     notified: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
@@ -110,24 +111,25 @@ def serve(exporter: Exporter | None, world: World | None = None) -> ThreadingHTT
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """A server and a sidecar that export all they have, and a log that is damaged."""
+    """A gateway, a server and a sidecar that export all they have, and a log that is damaged."""
     sidecar = (FOLDER / "tests" / "sidecar.prom").read_text()
     damaged = sidecar.replace(
         'fraud_log_damaged{writer="front-door-0"} 0', 'fraud_log_damaged{writer="front-door-0"} 1'
     )
     assert damaged != sidecar
-    return World(Exporter((FOLDER / "tests" / "triton.prom").read_text()), Exporter(damaged))
+    triton, gateway = (Exporter((FOLDER / "tests" / f"{name}.prom").read_text()) for name in ("triton", "gateway"))
+    return World(triton, Exporter(damaged), gateway)
 
 
 @pytest.fixture(scope="module")
 def monitoring(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitoring]:
     """Both programs, once every record that can be there is there."""
     with ExitStack() as stack:
-        servers = [serve(world.triton), serve(world.sidecar), serve(None, world)]
+        servers = [serve(world.triton), serve(world.sidecar), serve(world.gateway), serve(None, world)]
         for server in servers:
             stack.callback(server.server_close)
             stack.callback(server.shutdown)
-        triton, sidecar, webhook = (server.server_address[1] for server in servers)
+        triton, sidecar, gateway, webhook = (server.server_address[1] for server in servers)
         settings = MonitoringSettings(
             home=tmp_path_factory.mktemp("home"),
             triton_metrics_port=triton,
@@ -135,6 +137,7 @@ def monitoring(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             prometheus_port=0,
             alertmanager_port=0,
             webhook=f"http://127.0.0.1:{webhook}",
+            gateway_figures=f"127.0.0.1:{gateway}",
             interval="1s",
         )
         running = stack.enter_context(Monitoring(settings))
@@ -186,7 +189,7 @@ def test_an_alert_that_somebody_forgot_to_label_becomes_a_ticket() -> None:
 def test_every_target_is_scraped(monitoring: Monitoring) -> None:
     targets = get(f"{monitoring.prometheus_url}/api/v1/targets")["data"]["activeTargets"]
     assert {target["labels"]["job"]: target["health"] for target in targets} == dict.fromkeys(
-        ("triton", "sidecar", "prometheus", "alertmanager"), "up"
+        ("triton", "sidecar", "gateway", "prometheus", "alertmanager"), "up"
     )
 
 
@@ -247,6 +250,18 @@ def test_a_page_arrives_with_its_runbook(monitoring: Monitoring, world: World) -
             {"alertname": "NoTraffic", "severity": "page"},
         ),
         (
+            {"alertname": "ServerDown", "severity": "page"},
+            {"alertname": "GatewayServersFew", "severity": "page", "instance": "gateway:9464"},
+        ),
+        (
+            {"alertname": "GatewayDown", "severity": "page"},
+            {"alertname": "GatewayDown", "severity": "ticket", "instance": "gateway:9464"},
+        ),
+        (
+            {"alertname": "GatewayDown", "severity": "page"},
+            {"alertname": "NoTraffic", "severity": "page"},
+        ),
+        (
             {"alertname": "SidecarDown", "severity": "page"},
             {"alertname": "LogLag", "severity": "ticket", "writer": "front-door-9"},
         ),
@@ -274,6 +289,10 @@ def test_what_says_more_silences_what_says_less(alertmanager: str, loud: dict[st
         (
             {"alertname": "LatencyBudgetBurn", "severity": "page"},
             {"alertname": "AvailabilityBudgetBurn", "severity": "ticket"},
+        ),
+        (
+            {"alertname": "GatewayDown", "severity": "ticket", "instance": "gateway:9464"},
+            {"alertname": "NoTraffic", "severity": "page"},
         ),
         (
             {"alertname": "ServerDown", "severity": "page"},

@@ -33,6 +33,8 @@ QUERIES: Final = {
     for target in panel.get("targets", ())
 }
 """Every query of every dashboard, by dashboard, panel and legend."""
+FAMILY: Final = re.compile(r"^# TYPE (\w+ \w+)$", flags=re.MULTILINE)
+"""Name and kind of what an exposition has."""
 OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Loopback needs no proxy."""
 _PROGRAMS: Final = (("prometheus",), ("promtool",), ("alertmanager", "prometheus-alertmanager"), ("amtool",))

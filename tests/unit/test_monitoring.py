@@ -189,6 +189,18 @@ def test_the_configuration_is_rendered_for_the_ports_that_the_server_has(tmp_pat
     assert document["rule_files"] == [str(tmp_path / "*.yaml")]
 
 
+def test_a_gateway_is_asked_for_where_there_is_one_and_at_the_page_that_it_has(tmp_path: Path) -> None:
+    targets = dict.fromkeys(("triton", "sidecar", "prometheus", "alertmanager"), "127.0.0.1:1")
+    rendered = yaml.safe_load(render_prometheus({**targets, "gateway": "127.0.0.1:2"}, "127.0.0.1:5", rules=tmp_path))
+    stack = yaml.safe_load((ROOT / "deploy" / "compose" / "prometheus.yml").read_text())
+    alone = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    paths = [
+        [job["metrics_path"] for job in document["scrape_configs"] if job["job_name"] == "gateway"]
+        for document in (rendered, stack, alone)
+    ]
+    assert paths == [["/stats/prometheus"], ["/stats/prometheus"], []]
+
+
 def test_a_job_without_an_address_is_named() -> None:
     with pytest.raises(ValueError, match="sidecar"):
         render_prometheus({"triton": "127.0.0.1:1"}, "127.0.0.1:5")

@@ -142,6 +142,10 @@ def _prometheus_takes_it(toolbox: Toolbox) -> None:
     jobs = {job["job_name"]: job for job in document["scrape_configs"]}
     if lost := {job["job_name"] for job in alone["scrape_configs"]} - set(jobs):
         raise CheckFailed(f"prometheus.yml lacks the jobs {', '.join(sorted(lost))}, which the rules ask for")
+    if jobs.get("gateway", {}).get("metrics_path") != "/stats/prometheus":
+        raise CheckFailed(
+            "prometheus.yml asks the gateway for another page than /stats/prometheus, the only one it has"
+        )
     services = {*_document(toolbox)["services"], "127.0.0.1"}
     targets = [target for job in jobs.values() for one in job["static_configs"] for target in one["targets"]]
     if strangers := [target for target in targets if target.split(":")[0] not in services]:
