@@ -1,6 +1,6 @@
 """What the judge did and why: JSON lines, appended and synced one by one, never changed.
 
-    begun     a rollout: what is on trial, its first share and start, the baseline, and where the log's writers stood
+    begun     a rollout: what is on trial, its first share and start, the baseline, and where the logs' writers stood
     look      once in a while: counts, and what is waited for
     intent    a change of the routes that is about to be made, with its reason and the evidence
     done      it was made
@@ -47,6 +47,8 @@ class Course:
     ended: str = ""
     """How it ended: promote, roll back, yielded."""
     told_undecided: bool = False
+    logs: set[str] = field(default_factory=set)
+    """What it was judged from so far."""
 
     @property
     def share(self) -> int:
@@ -108,6 +110,8 @@ def last_course(records: Iterable[Mapping[str, Any]]) -> Course | None:
     course: Course | None = None
     for record in records:
         kind = record["kind"]
+        if course is not None:
+            course.logs |= {one["log"] for one in record.get("logs", ())}
         if kind == "begun":
             trial = Trial(record["canary"], record["production"], record["salt"])
             places = {name: Place.parse(place) for name, place in record["places"].items()}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from fraud_judge.signs import Int64, Rows
-from fraud_scoring.decision_log import Position, segments, writers
+from fraud_scoring.decision_log import LogDamaged, Position, segments, writers
 from fraud_scoring.decision_log.batches import Batch
 from fraud_scoring.decision_log.segments import frames_of
 from fraud_scoring.decision_log.tail import Place
@@ -34,22 +35,29 @@ def rows_of(batch: Batch, customer_column: int, salt: str) -> Rows:
 
 
 def join(parts: Iterable[Rows]) -> Rows | None:
-    """All rows of several, in the order of their time; None of nothing."""
+    """All rows of several, in the order of their time, whichever brought them; None of nothing."""
     found = list(parts)
     if not found:
         return None
     columns = Rows(*(np.concatenate(column) for column in zip(*found, strict=True)))
-    return columns.pick(np.argsort(columns.at_us, kind="stable"))
+    return columns.pick(np.lexsort((columns.identifier, columns.at_us)))
 
 
-def newest_places(log: Path) -> dict[str, Place]:
-    """Where each writer's newest segment begins: far enough back for a baseline, and no more."""
+def places_since(log: Path, at_us: int) -> dict[str, Place]:
+    """Where to begin with each writer to miss nothing from `at_us` on: a segment's start, no earlier than needed.
+
+    A writer that cannot be read is left out: who follows it finds the damage.
+    """
     places = {}
-    for name in writers(log):
-        newest = segments(log / name)[-1]
-        first = next(frames_of(log / name, newest), None)
-        if first is not None:
-            places[name] = Place(Position(newest, 0, first.sequence, first.previous))
+    with suppress(OSError):
+        for name in writers(log):
+            with suppress(OSError, LogDamaged):
+                for number in reversed(segments(log / name)):
+                    first = next(frames_of(log / name, number), None)
+                    if first is not None:
+                        places[name] = Place(Position(number, 0, first.sequence, first.previous))
+                        if first.written_at_us <= at_us:
+                            break
     return places
 
 

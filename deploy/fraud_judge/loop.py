@@ -1,4 +1,4 @@
-"""The judge at work: follows the log, looks at the routes, and changes them when the evidence says so.
+"""The judge at work: follows the logs, looks at the routes, and changes them when the evidence says so.
 
 Each change is told to the journal before and after it is made, and made by compare-and-swap on the table's epoch; so a
 judge that is killed anywhere goes on where it was, and does nothing twice. Where somebody else changed what is on
@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from fraud_judge.course import Action, Judgement
 from fraud_judge.journal import Course, Journal, last_course
-from fraud_judge.log_rows import join, labels_of, newest_places, rows_of
+from fraud_judge.log_rows import join, rows_of
+from fraud_judge.logs import InForce, LogFolders, Logs
 from fraud_judge.rollout import Rollout, Trial
 from fraud_judge.settings import WHOLE, JudgeSettings
 from fraud_judge.signs import Baseline, Rows
 from fraud_scoring import wire
-from fraud_scoring.decision_log.tail import Tail
 from fraud_scoring.errors import FraudError
 from fraud_scoring.releases import pinned_schema, release_name
 from fraud_scoring.routes import Routes, StaleRoutes
 
-ROWS_A_LOOK: Final = 200_000
 TELL_EVERY_US: Final = 30_000_000
 Report = Callable[[str], None]
 
@@ -39,7 +39,7 @@ class JudgeLoop:
 
     def __init__(
         self,
-        log: Path,
+        folders: LogFolders,
         repository: Path,
         journal: Journal,
         settings: JudgeSettings,
@@ -49,7 +49,6 @@ class JudgeLoop:
         settle_us: int = 1_000_000,
         objection: Callable[[int], str] = lambda release: "",
     ) -> None:
-        self._log = log
         self._repository = repository
         self._journal = journal
         self._settings = settings
@@ -63,11 +62,11 @@ class JudgeLoop:
         self._waiting = ""
         self._course = last_course(journal.records)
         self._rollout: Rollout | None = None
-        places = newest_places(log)
-        if self._course is not None and not self._course.ended:
+        on_trial = self._course is not None and not self._course.ended
+        self.logs = Logs(folders, now_us, report, settle_us=settle_us)
+        if self._course is not None and on_trial:
+            self.logs.go_on(self._course.places, self._course.logs, self._course.steps[0][1])
             self._rollout = self._recalled(self._course)
-            places = self._course.places
-        self._tail = Tail(log, places, now_us, report, settle_us=settle_us)
 
     @property
     def rollout(self) -> Rollout | None:
@@ -91,9 +90,12 @@ class JudgeLoop:
         if changed := _changed_by_hand(self._course, routes):
             self._yield(changed)
             return None
-        if not self._take(routes.production):
-            return None  # still catching up
+        self._take(routes.production)
         judgement = self._rollout.judge()
+        if not self.logs.is_read_up and judgement.action is not Action.ROLL_BACK:
+            return None  # still catching up
+        if judgement.action in (Action.STEP_UP, Action.PROMOTE) and (why := self.logs.trouble()):
+            judgement = Judgement(Action.HOLD, why)
         if judgement.action is Action.PROMOTE and (why := self._objection(self._rollout.trial.canary)):
             judgement = Judgement(Action.HOLD, why)
         self._tell(judgement)
@@ -116,8 +118,7 @@ class JudgeLoop:
         if rows is None or have < self._settings.baseline_rows:
             self._wait(f"{have:,} of {self._settings.baseline_rows:,} answers of the champion to compare with")
             return
-        baseline = Baseline.of(rows)
-        places = {name: place.document() for name, place in self._tail.places.items()}
+        baseline = Baseline.of(rows.pick(slice(-self._settings.baseline_rows, None)))
         self._journal.write(
             "begun",
             **asdict(trial),
@@ -125,43 +126,42 @@ class JudgeLoop:
             start_us=self._now_us(),
             epoch=routes.epoch,
             baseline=baseline.document(),
-            places=places,
+            places=self.logs.place_documents(),
         )
         self._course = last_course(self._journal.records)
         assert self._course is not None
         self._rollout = self._recalled(self._course)
         self._recent.clear()
+        self.logs.since_us = self._course.steps[0][1]
         self._report(f"judging {release_name(trial.canary)} at {_percent(routes.canary.share)}")
 
     def _take_baseline(self, routes: Routes) -> None:
         """Rows of the production release itself, the last ones that there are."""
-        salt = routes.salt
-        column = self._customer_column(routes.production)
+        to_rows = partial(rows_of, customer_column=self._customer_column(routes.production), salt=routes.salt)
         while True:
-            taken = self._tail.take(ROWS_A_LOOK)
-            for batch in taken.batches:
-                rows = rows_of(batch, column, salt)
+            rows, _ = self.logs.take(to_rows)
+            if rows is not None:
                 own = (rows.release == routes.production) & (rows.source == wire.Source.PRIMARY)
                 if own.any():
                     self._recent.append(rows.pick(own))
             while self._recent and self._kept() - len(self._recent[0].at_us) >= self._settings.baseline_rows:
                 self._recent.popleft()
-            if not taken.frames:
+            if self.logs.is_read_up:
                 return
 
     def _kept(self) -> int:
         return sum(len(part.at_us) for part in self._recent)
 
-    def _take(self, production: int) -> bool:
-        """Count what the log brought; False while there is more of it than one look takes."""
+    def _take(self, production: int) -> None:
+        """Count what the logs brought."""
         assert self._rollout is not None
-        column = self._customer_column(production)
-        taken = self._tail.take(ROWS_A_LOOK)
-        rows = join(rows_of(batch, column, self._rollout.trial.salt) for batch in taken.batches)
+        trial, (share, start_us) = self._rollout.trial, self._rollout.steps[-1]
+        to_rows = partial(rows_of, customer_column=self._customer_column(production), salt=trial.salt)
+        since_us = start_us + round(self._settings.settle_s * 1e6)
+        rows, labels = self.logs.take(to_rows, InForce(trial, share, since_us))
         if rows is not None:
             self._rollout.take(rows)
-        self._rollout.label(*labels_of(taken.labels))
-        return taken.rows < ROWS_A_LOOK
+        self._rollout.label(labels[:, 0], labels[:, 1])
 
     def _act(self, routes: Routes, judgement: Judgement) -> None:
         """Tell, do, tell."""
@@ -179,6 +179,7 @@ class JudgeLoop:
             findings=[_finding(one) for one in evidence.findings()],
             counts=evidence.counts(),
             labels=self._rollout.calibration.counts(),
+            logs=self.logs.documents(),
         )
         self._course.pending = intent
         self._settle_intent(routes, intent)
@@ -229,6 +230,7 @@ class JudgeLoop:
                 findings=[_finding(one) for one in evidence.findings()],
                 counts=evidence.counts(),
                 labels=self._rollout.calibration.counts(),
+                logs=self.logs.documents(),
             )
         late = evidence.seconds > self._settings.patience_s
         if judgement.action is Action.HOLD and late and not self._course.told_undecided:
@@ -245,7 +247,7 @@ class JudgeLoop:
         self._waiting = kind
 
     def _recalled(self, course: Course) -> Rollout:
-        """The rollout of a course, with no rows yet: the log has them."""
+        """The rollout of a course, with no rows yet: the logs have them."""
         (share, start_us), *later = course.steps
         rollout = Rollout(course.trial, self._settings, course.baseline, share, start_us)
         for next_share, next_start_us in later:

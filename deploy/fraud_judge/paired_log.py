@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,20 +38,20 @@ class Found:
 
 
 def read_pairs(
-    log: Path,
+    logs: Sequence[Path],
     challenger: int | None = None,
     champion: int | None = None,
     span_us: tuple[int, int] = (-(2**62), 2**62),
     progress: Progress = lambda share, text: None,
 ) -> Found:
-    """The pairs within `span_us`; InvalidInput if there are none.
+    """The pairs within `span_us` in the logs of one or several servers; InvalidInput if there are none.
 
     Without a `challenger` the one that was logged last; without a `champion` the release that answered most of what
     that one scored.
     """
     schema: Schema | None = None
     frames: list[tuple[int, Shadowed]] = []
-    for frame in _frames(log, progress):
+    for frame in _frames(logs, progress):
         content = frame.content()
         if isinstance(content, Context):
             schema = Schema.parse(json.loads(content.schema))
@@ -85,12 +85,12 @@ def read_pairs(
     )
 
 
-def _frames(log: Path, progress: Progress) -> Iterator[Frame]:
-    names = [name for name in writers(log) if name.startswith(SHADOW_WRITERS)]
-    todo = [(name, number) for name in names for number in segments(log / name)]
-    for count, (name, number) in enumerate(todo):
-        progress(count / len(todo), f"{name} segment {number}")
-        yield from frames_of(log / name, number)
+def _frames(logs: Sequence[Path], progress: Progress) -> Iterator[Frame]:
+    folders = [log / name for log in logs for name in writers(log) if name.startswith(SHADOW_WRITERS)]
+    todo = [(folder, number) for folder in folders for number in segments(folder)]
+    for count, (folder, number) in enumerate(todo):
+        progress(count / len(todo), f"{folder.name} segment {number}")
+        yield from frames_of(folder, number)
 
 
 def _pairs(frames: list[tuple[int, Shadowed]], champion: int, schema: Schema) -> Pairs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,15 +52,16 @@ def arms_of_releases(releases: tuple[int, ...]) -> Arms:
     )
 
 
-def decided(log: Path, schema: Schema, arms: Arms, since_us: int, until_us: int) -> Decided:
-    """Decisions logged in [since, until), in the arms; fraud where a label says so, whenever it came."""
+def decided(logs: Sequence[Path], schema: Schema, arms: Arms, since_us: int, until_us: int) -> Decided:
+    """Decisions that any of the `logs` has in [since, until), in the arms; fraud where a label says so, in any log."""
     parts: list[tuple[Int64, Decided]] = []
     frauds: list[Int64] = []
-    tail = Tail(log, {}, lambda: 2**62, lambda _line: None, settle_us=0)
-    while (taken := tail.take(ROWS_AT_ONCE)).frames:
-        parts += [_part(batch, schema, arms, since_us, until_us) for batch in taken.batches]
-        identifier, is_fraud = labels_of(taken.labels)
-        frauds.append(identifier[is_fraud > 0])
+    for log in logs:
+        tail = Tail(log, {}, lambda: 2**62, lambda _line: None, settle_us=0)
+        while (taken := tail.take(ROWS_AT_ONCE)).frames:
+            parts += [_part(batch, schema, arms, since_us, until_us) for batch in taken.batches]
+            identifier, is_fraud = labels_of(taken.labels)
+            frauds.append(identifier[is_fraud > 0])
     if not any(len(identifier) for identifier, _ in parts):
         raise InvalidInput("the log holds no decision of these arms in that time; look at --from, --to and --log")
     identifiers = np.concatenate([identifier for identifier, _ in parts])

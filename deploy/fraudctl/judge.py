@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from fraudctl.options import home_option, json_option, repository_option, seed_option
+from fraudctl.judge_status import status
+from fraudctl.options import home_option, json_option, logs_options, repository_option, seed_option
 from fraudctl.registry import registry_option
 from fraudctl.report import emit, progress
 
 if TYPE_CHECKING:
+    from fraud_judge.logs import LogFolders
     from fraud_judge.settings import JudgeSettings
 
-_log_option = click.option(
-    "--log", "folder", type=click.Path(file_okay=False, path_type=Path), help="The log.  [default: <home>/log]"
-)
 _day = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 
 
@@ -32,8 +31,11 @@ def judge() -> None:
     """The rollout judge: steps a canary up on live traffic, or throws it out; A/B tests in money."""
 
 
+judge.add_command(status)
+
+
 @judge.command()
-@_log_option
+@logs_options
 @home_option
 @repository_option
 @click.option("--least-minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True, help="Of a step.")
@@ -50,7 +52,7 @@ def judge() -> None:
 @click.option("--every", "every_s", type=click.FloatRange(0.05, 60), default=1.0, show_default=True, help="Seconds.")
 @registry_option
 def run(
-    folder: Path | None,
+    folders: LogFolders,
     home: Path,
     repository: Path,
     least_minutes: float,
@@ -68,9 +70,13 @@ def run(
     only once it is in production there, which takes two people: `fraudctl release promote | approve`. Whoever changes
     the canary by hand takes the rollout over. What was done and why is in <home>/judge/judge.jsonl; a judge that was
     killed goes on from there.
+
+    Several servers that follow one table: name the log of each, or a folder that holds them. While one cannot be read,
+    or its server answers by another table, no step goes forward; what is bad is rolled back all the same.
     """
     from fraud_judge.journal import Journal
     from fraud_judge.loop import JudgeLoop
+    from fraud_judge.sight import keep_sight
     from fraud_scoring.errors import InvalidDefinition, ReleaseUnavailable
 
     settings = _settings(least_minutes, budget, decline_band)
@@ -83,7 +89,7 @@ def run(
         if take_over:
             journal.write("resumed")
         loop = JudgeLoop(
-            folder or home / "log",
+            folders,
             repository,
             journal,
             settings,
@@ -100,6 +106,7 @@ def run(
             except (ReleaseUnavailable, InvalidDefinition) as error:  # a table that is being mended is no end
                 if str(error) != told:
                     _report(told := str(error))
+            keep_sight(home / "judge", _now_us(), loop.logs.documents())
             ended = [one["action"] for one in journal.records[began:] if one["kind"] == "done"]
             if once and ended and ended[-1] != "step up":
                 raise SystemExit(0 if ended[-1] == "promote" else 1)
@@ -125,40 +132,6 @@ def _not_approved(repository: Path, home: Path, registry: str | None, release: i
         f"{name} is in {stage} on record; for production: fraudctl release promote {name} --to production, and then, "
         f"somebody else: fraudctl release approve {name}"
     )
-
-
-@judge.command()
-@home_option
-@json_option
-def status(home: Path, as_json: bool) -> None:
-    """What is on trial, how the evidence stands, and what was done last: from the judge's journal."""
-    from fraud_judge.journal import last_course, read_journal
-    from fraud_scoring.releases import release_name
-
-    records = read_journal(home / "judge")
-    course = last_course(records)
-    if course is None:
-        emit({"state": "idle", "acts": []}, as_json, table=[("state", "nothing is on trial")])
-        return
-    acts = [one for one in records if one["kind"] in ("begun", "intent", "done", "yielded", "resumed", "undecided")]
-    looks = [one for one in records if one["kind"] == "look"]
-    result: dict[str, Any] = {
-        "state": course.ended or "on trial",
-        "canary": release_name(course.trial.canary),
-        "production": release_name(course.trial.production),
-        "percent": course.share / 100,
-        "last_look": looks[-1] if looks else None,
-        "acts": [{name: value for name, value in one.items() if name != "places"} for one in acts[-20:]],
-    }
-    lines = [(name, str(result[name])) for name in ("state", "canary", "production", "percent")]
-    if looks and not course.ended:
-        lines.append(("waits for", looks[-1]["waits"]))
-        lines += [
-            (one["test"], f"{one['log_wealth']:+.1f} of {one['threshold']:.1f} nats: {one['reason']}")
-            for one in looks[-1]["findings"]
-        ]
-    lines += [(_moment(one["at_us"]), _act_in_words(one)) for one in acts[-8:]]
-    emit(result, as_json, table=lines)
 
 
 @judge.command()
@@ -262,7 +235,7 @@ def table(study: Any, as_json: bool) -> None:
 
 
 @judge.command()
-@_log_option
+@logs_options
 @home_option
 @repository_option
 @click.option("--by-release", help="Compare releases by who answered, as r0001,r0002: the first is the base.")
@@ -277,7 +250,7 @@ def table(study: Any, as_json: bool) -> None:
 )
 @json_option
 def ab(
-    folder: Path | None,
+    folders: LogFolders,
     home: Path,
     repository: Path,
     by_release: str | None,
@@ -293,19 +266,16 @@ def ab(
     """
     from fraud_judge.business import FIGURES, Costs, compare
     from fraud_judge.trial_log import arms_of_releases, arms_of_routes, decided
-    from fraud_scoring.errors import InvalidInput
     from fraud_scoring.releases import pinned_schema, release_number
     from fraud_scoring.routes import Routes
 
     routes = Routes.read(repository)
     schema = pinned_schema(repository, routes.production)
-    log = folder or home / "log"
-    if not log.is_dir():
-        raise InvalidInput(f"{log} is not there; name the server's --home, or the log with --log")
+    logs = folders.readable()
     numbers = tuple(release_number(name.strip()) for name in by_release.split(",")) if by_release else ()
     arms = arms_of_releases(numbers) if numbers else arms_of_routes(routes)
     matured_us = _now_us() - round(options["label_days"] * 86_400e6)
-    found = decided(log, schema, arms, _microseconds(since, 0), min(_microseconds(until, 2**62), matured_us))
+    found = decided(logs, schema, arms, _microseconds(since, 0), min(_microseconds(until, 2**62), matured_us))
     minor = schema.columns[schema.amount_index].minor_units
     costs = Costs(
         options["chargeback_fee"] * minor,
@@ -328,12 +298,6 @@ def ab(
     emit(result, as_json, table=shown)
 
 
-def _act_in_words(act: dict[str, Any]) -> str:
-    share = act.get("share") or 0
-    words = (act["kind"], act.get("action", ""), f"{share / 100:g}%" if share else "", act.get("reason", ""))
-    return " ".join(word for word in words if word)
-
-
 def _settings(least_minutes: float, budget: float, decline_band: float) -> JudgeSettings:
     from dataclasses import replace
 
@@ -351,10 +315,6 @@ def _interval(figure: dict[str, float | None]) -> str:
     if figure["low"] is None:
         return f"{figure['value']:,.4g}"
     return f"{figure['value']:,.4g} ({figure['low']:,.4g} to {figure['high']:,.4g})"
-
-
-def _moment(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us / 1e6, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _microseconds(moment: datetime | None, without: int) -> int:

@@ -93,6 +93,36 @@ home_option = click.option(
     show_default=True,
     help="Folder for the store and for what the running server needs.",
 )
+_folder = click.Path(file_okay=False, path_type=Path)
+
+
+def logs_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The decision logs of one server or of several; the command gets them as `folders`, beside its `home`."""
+
+    @click.option(
+        "--log",
+        "named",
+        multiple=True,
+        type=_folder,
+        help="A server's log; again for each server of several.  [default: <home>/log]",
+    )
+    @click.option(
+        "--logs",
+        "parents",
+        multiple=True,
+        type=_folder,
+        help="A folder with a folder for each server, its log or its home; one that appears later is read too.",
+    )
+    @wraps(command)
+    def packed(*given: Any, named: tuple[Path, ...], parents: tuple[Path, ...], home: Path, **others: Any) -> None:
+        from fraud_judge.logs import LogFolders
+
+        chosen = named if named or parents else (home / "log",)
+        command(*given, folders=LogFolders(chosen, parents), home=home, **others)
+
+    return packed
+
+
 release_key_option = click.option(
     "--release-key",
     envvar="FRAUD_RELEASE_KEY",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fraudctl.options import home_option, json_option, repository_option
+from fraudctl.options import home_option, json_option, logs_options, repository_option
 from fraudctl.registry import registry_option
 from fraudctl.release_store import follow
 from fraudctl.report import emit, progress
@@ -17,6 +17,7 @@ from fraudctl.report import emit, progress
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from fraud_judge.logs import LogFolders
     from fraud_scoring.routes import Routes
 
 _moment = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
@@ -137,9 +138,7 @@ def shadow(releases: tuple[str, ...], off: bool) -> Callable[[Routes], Routes]:
 
 
 @routes.command()
-@click.option(
-    "--log", "folder", type=click.Path(file_okay=False, path_type=Path), help="The log.  [default: <home>/log]"
-)
+@logs_options
 @home_option
 @click.option("--release", help="The shadow.  [default: the one that was logged last]")
 @click.option("--champion", help="Who answered.  [default: the release that answered most of what the shadow scored]")
@@ -149,7 +148,7 @@ def shadow(releases: tuple[str, ...], off: bool) -> Callable[[Routes], Routes]:
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a page with plots.")
 @json_option
 def compare(
-    folder: Path | None,
+    folders: LogFolders,
     home: Path,
     release: str | None,
     champion: str | None,
@@ -161,7 +160,7 @@ def compare(
 ) -> None:
     """Compare a shadow with who answered, on the same transactions: decisions that would flip, amounts, scores.
 
-    Reads the decision log; no server is needed. Intervals are 95% and know that a customer's transactions belong
+    Reads the decision logs; no server is needed. Intervals are 95% and know that a customer's transactions belong
     together. What the shadow dropped is told: it rests first when the machine is busy.
     """
     from datetime import timezone
@@ -176,7 +175,7 @@ def compare(
 
     with progress("compare") as report:
         found = read_pairs(
-            folder or home / "log",
+            folders.found(),
             release_number(release) if release else None,
             release_number(champion) if champion else None,
             (at_us(since, -(2**62)), at_us(until, 2**62)),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fraud_judge.journal import Journal, read_journal
+from fraud_judge.logs import LogFolders
 from fraud_judge.loop import JudgeLoop
 from fraud_judge.settings import JudgeSettings
 from fraud_scoring import wire
@@ -62,7 +63,7 @@ class Stage:
         self.journal.at, self.journal.before = at, before
         log, clock = self.traffic.log.folder, self.traffic.clock
         self.judge = JudgeLoop(
-            *(log, self.repository, self.journal, self.settings, clock, self.said.append),
+            *(LogFolders((log,)), self.repository, self.journal, self.settings, clock, self.said.append),
             objection=lambda release: self.objection,
         )
 

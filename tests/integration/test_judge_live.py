@@ -15,6 +15,7 @@ import tritonclient.grpc as triton
 
 from conftest import Fresh
 from fraud_judge.journal import Journal, last_course, read_journal
+from fraud_judge.logs import LogFolders
 from fraud_judge.loop import JudgeLoop
 from fraud_judge.settings import Step
 from fraud_scoring import wire
@@ -50,7 +51,7 @@ class Rehearsal:
         self.client = triton.InferenceServerClient(server.url)
         self.journal = Journal(server.home / "judge", now_us)
         self.judge = JudgeLoop(
-            server.home / "log",
+            LogFolders((server.home / "log",)),
             server.repository,
             self.journal,
             SETTINGS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -91,13 +91,28 @@ def repository(folder: Path) -> Path:
 
 
 class RoutedLog:
-    """A real decision log of two releases' answers: whoever the routes send a customer to answers it."""
+    """Real decision logs of two releases' answers: whoever the routes send a customer to answers it.
 
-    def __init__(self, log: DecisionLog, repository: Path, canary: Answer = lambda answers: answers) -> None:
+    `others` are the logs of more servers that follow the same table: each payment goes to any of them.
+    """
+
+    def __init__(
+        self,
+        log: DecisionLog,
+        repository: Path,
+        canary: Answer = lambda answers: answers,
+        others: Sequence[DecisionLog] = (),
+    ) -> None:
         self.log = log
+        self.servers = [log, *others]
+        self.down: set[int] = set()
+        """Servers that get nothing."""
+        self.without_canary: set[int] = set()
+        """Servers that follow a table that has no canary."""
         self.repository = repository
         self._canary = canary
         self._rng = np.random.default_rng(5)
+        self._balancer = np.random.default_rng(6)
 
     @property
     def clock(self) -> Callable[[], int]:
@@ -115,7 +130,8 @@ class RoutedLog:
         truth = frauds(self.last)
         ids = self.last.transaction[:, DEFAULT_SCHEMA.id_index]
         label = np.column_stack([ids, truth, np.full(len(ids), self.log.clock.now_us)])[chosen]
-        self.log.writer("feedback-0", Context(CHAMPION, DEFAULT_SCHEMA.document)).append(Labels(label.astype(np.int64)))
+        told = self.servers[-1]
+        told.writer("feedback-0", Context(CHAMPION, DEFAULT_SCHEMA.document)).append(Labels(label.astype(np.int64)))
 
     def _frames(self, n: int) -> None:
         routes = Routes.read(self.repository)
@@ -123,17 +139,23 @@ class RoutedLog:
         customer = self._rng.integers(1, 2**62, n)
         answers.transaction[:, DEFAULT_SCHEMA.entities[0][0]] = customer
         release = routes.release_of(bucket_of(routes.salt, customer))
+        up = [place for place in range(len(self.servers)) if place not in self.down]
+        server = self._balancer.choice(up, n)
+        release[np.isin(server, list(self.without_canary))] = CHAMPION
         verdict = answers.verdict.copy()
         verdict[:, 0] = decisions_of(answers.score)
         verdict[:, 4], verdict[:, 5] = release, wire.Source.PRIMARY
         answers = replace(answers, verdict=verdict, repeat=np.zeros(n, np.bool_))
         self.last = answers
         for one in np.unique(release).tolist():
-            own = answers.rows(release == one)
-            self._writer().append(own if one == CHAMPION else self._canary(own))
+            made = answers.rows(release == one)
+            made = made if one == CHAMPION else self._canary(made)
+            place = server[release == one]
+            for each in np.unique(place).tolist():
+                self._writer(each).append(made.rows(place == each))
 
-    def _writer(self) -> LogWriter:
-        return self.log.writer(context=Context(CHAMPION, DEFAULT_SCHEMA.document))
+    def _writer(self, server: int) -> LogWriter:
+        return self.servers[server].writer(context=Context(CHAMPION, DEFAULT_SCHEMA.document))
 
 
 def routed_log(log: DecisionLog, repository: Path, canary: Answer = lambda answers: answers) -> RoutedLog:

@@ -21,7 +21,9 @@ def end_of(arguments: list[str]) -> object:
 
 def test_nothing_is_on_trial_where_there_is_no_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert end_of(["judge", "status", "--home", str(tmp_path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"state": "idle", "acts": []}
+    said = {"state": "idle", "acts": [], "looked_at_us": None, "logs": []}
+    assert json.loads(capsys.readouterr().out) == said
+    assert end_of(["judge", "status", "--home", str(tmp_path), "--looked-within", "60"]) == 1
 
 
 def test_arms_that_the_routes_do_not_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
