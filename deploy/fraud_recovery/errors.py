@@ -1,9 +1,10 @@
-"""What can stop a backup or a restore.
+"""What can stop a backup, a restore, or the shipping of a log.
 
 FraudError
 ├── BackupFailed      something that is to be saved cannot be read, or is not what it should be
 ├── ArchiveRefused    the archive is not whole, or not what was written; nothing was touched
-└── RestoreRefused    the target holds something, or is in use; nothing was touched
+├── RestoreRefused    the target holds something, or is in use; nothing was touched
+└── ShippingRefused   what was shipped before is not the beginning of this log; nothing was sent
 """
 
 from __future__ import annotations
@@ -21,3 +22,7 @@ class ArchiveRefused(FraudError):
 
 class RestoreRefused(FraudError):
     """The target cannot take the archive; it was not touched."""
+
+
+class ShippingRefused(FraudError):
+    """What is there is not the beginning of this log; it was not touched."""

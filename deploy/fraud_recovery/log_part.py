@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from fraud_recovery.archive import Progress, copy_file
 from fraud_recovery.errors import ArchiveRefused, BackupFailed
-from fraud_scoring.decision_log import Frame, LogDamaged, Verification, segments, verify_log
+from fraud_scoring.decision_log import Finding, Frame, LogDamaged, Verification, segments, verify_log
 from fraud_scoring.decision_log.frames import decode
 from fraud_scoring.decision_log.segments import HEAD_FILE, LOCK_FILE, frames_of, root_path, segment_path
 from fraud_scoring.decision_log.signing import Says, read_statement
+from fraud_scoring.decision_log.verification import INSIDE_A_FRAME, next_frame
 
 _ATTEMPTS: Final = 5
 """Retention may remove a segment while its folder is copied: then the folder is copied anew."""
@@ -31,7 +32,7 @@ class Reached:
 def reached(log: Path, public_key: str) -> dict[str, Reached]:
     """How far each writer has come by its signed head, which is at most a second old while it writes."""
     found = {}
-    for folder in _writers(log):
+    for folder in written(log):
         try:
             head = read_statement(folder / HEAD_FILE, public_key, Says.HEAD, Says.CLOSED)
             found[folder.name] = Reached(head.sequence, head.at_us)
@@ -42,7 +43,7 @@ def reached(log: Path, public_key: str) -> dict[str, Reached]:
 
 def copy_log(log: Path, target: Path, public_key: str, progress: Progress) -> dict[str, Any]:
     """Copy all writers of `log` and verify the copy; what the manifest says of it. BackupFailed: it is damaged."""
-    folders = _writers(log)
+    folders = written(log)
     for number, folder in enumerate(folders):
         progress(number / len(folders), f"log of {folder.name}")
         _insist(folder, target / folder.name)
@@ -63,15 +64,28 @@ def copy_log(log: Path, target: Path, public_key: str, progress: Progress) -> di
 
 
 def check_log(log: Path, public_key: str, what: str) -> Verification:
-    """Verify a log that is to be restored or replayed; ArchiveRefused names the first finding."""
+    """Verify a log that is to be restored or replayed; ArchiveRefused names the first finding.
+
+    A last segment may end inside a frame: that is how a writer ends that is killed while it writes, or a log that is
+    shipped by one. Nothing in such a frame was acknowledged, and the next writer puts it aside.
+    """
     found = verify_log(log, public_key)
-    if found.findings:
-        one = found.findings[0]
+    if findings := [one for one in found.findings if not _is_a_killed_writer_s_end(log, one)]:
+        one = findings[0]
         raise ArchiveRefused(
             f"{what}: writer {one.writer}, segment {one.segment}, byte {one.byte}: {one.what}; "
             "it is not what was written: restore another archive"
         )
     return found
+
+
+def _is_a_killed_writer_s_end(log: Path, one: Finding) -> bool:
+    """Whether there is nothing but the beginning of a frame, at the end of the last segment."""
+    folder = log / one.writer
+    if one.what != INSIDE_A_FRAME or one.segment != segments(folder)[-1]:
+        return False
+    data = segment_path(folder, one.segment).read_bytes()
+    return next_frame(data, one.byte + 1) == len(data)
 
 
 def _insist(folder: Path, target: Path) -> None:
@@ -90,9 +104,7 @@ def _copy_writer(folder: Path, target: Path) -> None:
     """Everything that is there when the copy begins; what grows meanwhile ends at its last whole frame."""
     target.mkdir(parents=True, exist_ok=True)
     head = (folder / HEAD_FILE).read_bytes() if (folder / HEAD_FILE).exists() else None
-    names: list[str] = []
-    while (listed := sorted(path.name for path in folder.iterdir() if _is_kept(path))) != names:
-        names = listed  # a listing that a new segment came into may lack the root of the one before
+    names = listed(folder)
     numbers = segments(folder)
     closed = {number for number in numbers if root_path(folder, number).name in names}
     for name in names:
@@ -103,6 +115,14 @@ def _copy_writer(folder: Path, target: Path) -> None:
             _cut_at_last_frame(path)
     if head is not None:
         (target / HEAD_FILE).write_bytes(head)
+
+
+def listed(folder: Path) -> list[str]:
+    """What a writer keeps, its head left out: a listing that a new segment came into may lack the root before it."""
+    names: list[str] = []
+    while (found := sorted(path.name for path in folder.iterdir() if _is_kept(path))) != names:
+        names = found
+    return names
 
 
 def _is_kept(path: Path) -> bool:
@@ -123,13 +143,14 @@ def _cut_at_last_frame(path: Path) -> None:
             file.truncate(at)
 
 
-def _writers(log: Path) -> list[Path]:
+def written(log: Path) -> list[Path]:
+    """The folders of all writers of a log."""
     return sorted(path for path in log.iterdir() if path.is_dir() and segments(path)) if log.is_dir() else []
 
 
 def continues(archived: Path, surviving: Path) -> None:
     """ArchiveRefused unless each archived writer's last frame is in the `surviving` log; both were verified."""
-    for folder in _writers(archived):
+    for folder in written(archived):
         last = segments(folder)[-1]
         *_, frame = frames_of(folder, last)
         there = surviving / folder.name

@@ -156,6 +156,38 @@ def export(folder: Path | None, home: Path, out: Path, prune_days: int | None, a
 @log.command()
 @log_option
 @home_option
+@click.option(
+    "--to", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder on another disk, or region."
+)
+@click.option("--every", type=click.FloatRange(min=0.1), help="Go on, every so many seconds, until SIGTERM or Ctrl-C.")
+@json_option
+def ship(folder: Path | None, home: Path, to: Path, every: float | None, as_json: bool) -> None:
+    """Copy what is new of the log to another place while it is written; the copy always verifies.
+
+    Where fraudctl restore --surviving-log finds it once this place is gone. Exit code 1, and nothing is sent, where a
+    server went on from the copy: this region was replaced, and must not answer any more.
+    """
+    from fraud_recovery.shipping import Shipping
+
+    shipping = Shipping(_existing(folder or home / "log"), to)
+    if every is None:
+        emit(asdict(shipping.run()), as_json)
+        return
+    while True:
+        began = time.monotonic()
+        try:
+            found = asdict(shipping.run())
+        except OSError as error:
+            click.echo(f"log ship: {to} cannot be written ({error.strerror}); tried again in {every:g} s", err=True)
+        else:
+            if found["bytes"]:
+                emit(found, as_json, table=[("shipped", f"{found['bytes']:,} bytes")])
+        time.sleep(max(0.0, began + every - time.monotonic()))
+
+
+@log.command()
+@log_option
+@home_option
 @click.option("-n", "count", default=10, show_default=True, type=click.IntRange(min=0), help="Last decisions to show.")
 @click.option("--follow", is_flag=True, help="Go on as they come, until Ctrl-C.")
 @json_option

@@ -33,7 +33,7 @@ A Redis came back without its data; the server answers without windows meanwhile
 
 @click.group(epilog=_EPILOG)
 def store() -> None:
-    """Look after a window store in Redis that may have lost its data.
+    """Look after a window store in Redis that may have lost its data, or whose region another one replaces.
 
     A store gets an id when it is first used, and the server's home folder remembers it. A store that lacks it, in part
     or whole, is not read: its windows would look as if nothing had happened. Payments are answered without them.
@@ -71,15 +71,34 @@ def accept(url: str, home: Path, as_json: bool) -> None:
     _report(take(url, store_ids(home)), as_json)
 
 
+@store.command()
+@store_option
+@home_option
+@json_option
+def fence(url: str, home: Path, as_json: bool) -> None:
+    """Let nobody answer from this store any more: another region answers now.
+
+    Every front door over it refuses payments from its next call on, repeats and last resorts included, and no server
+    starts over it. What is in the store stays. `fraudctl store accept` takes the fence away.
+    """
+    from fraud_scoring.stores.births import fence as raise_fence
+    from fraud_server.settings import store_ids
+
+    _report(raise_fence(url, store_ids(home)), as_json)
+
+
 def _report(seen: Seen, as_json: bool) -> None:
     result = {
         "right": seen.is_right,
         "remembered": seen.remembered,
-        "parts": {"right": seen.right, "of_another_store": seen.other, "missing": seen.missing},
+        "parts": {"right": seen.right, "of_another_store": seen.other, "missing": seen.missing, "fenced": seen.fenced},
     }
-    if not seen.remembered:
+    if seen.fenced:
+        verdict = "fenced: another region answers, and nobody from this one"
+    elif not seen.remembered:
         verdict = "not seen before" if seen.is_right else "lost its data in part"
     else:
         verdict = "the one that was there" if seen.is_right else "emptied, in part or whole, or another one"
-    parts = f"{seen.right} of {seen.right + seen.other + seen.missing} parts are right, {seen.missing} are empty"
+    everything = seen.right + seen.other + seen.missing + seen.fenced
+    parts = f"{seen.right} of {everything} parts are right, {seen.missing} are empty, {seen.fenced} are fenced"
     emit(result, as_json, table=[("store", verdict), ("parts", parts)])

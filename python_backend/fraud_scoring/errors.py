@@ -4,7 +4,8 @@
     ├── InvalidInput        the caller's data breaks a rule; names row, field and rule
     ├── InvalidDefinition   a schema, feature or release file breaks a rule
     ├── StoreUnavailable    the window store cannot read or write now; nothing was recorded
-    │   └── StoreEmptied    it lacks what was in it
+    │   ├── StoreEmptied    it lacks what was in it
+    │   └── StoreFenced     another region answers: nothing may be answered here
     └── ReleaseUnavailable  no release could answer; nothing was recorded
         └── ReleaseLate     it had not answered when its time was over
 
@@ -42,6 +43,16 @@ class StoreEmptied(StoreUnavailable):
         super().__init__(
             "the window store was emptied, in part or whole, or is another one than before: it is not read until that "
             "is said to be right; fill it with fraudctl features load, then fraudctl store accept"
+        )
+
+
+class StoreFenced(StoreUnavailable):
+    """Another region answers now: who answered here, too, would give a transaction two answers."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the window store is fenced: another region answers now, and nothing is answered here; call that one. To "
+            "let this one answer again: fraudctl store accept"
         )
 
 

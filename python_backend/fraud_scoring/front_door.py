@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fraud_scoring import wire
 from fraud_scoring.decision_log import STAGES, Context, Decisions, LogUnavailable
-from fraud_scoring.errors import FraudError, InvalidInput, StoreUnavailable
+from fraud_scoring.errors import FraudError, InvalidInput, StoreFenced, StoreUnavailable
 from fraud_scoring.pace import Pace
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers, Recorded, WindowStore, each, together
@@ -227,7 +227,7 @@ class FrontDoor:
         except LogUnavailable as failure:
             return self._unlogged(requests, rows, failure)
         except StoreUnavailable as failure:
-            if decide is not None:
+            if decide is not None or isinstance(failure, StoreFenced):
                 raise
             return self._without_store(requests, failure)
 
@@ -290,8 +290,18 @@ class FrontDoor:
         """Answers while the log cannot be written: by the last resort, counted as missing from the log."""
         if self._log is None or self._last_resort is None:
             raise failure
+        self._check_fence(rows)
         self._log.miss(len(rows))
         return _split(self._last_resort(rows), requests)
+
+    def _check_fence(self, rows: Int64) -> None:
+        """StoreFenced where another region answers: also for answers that the store is not needed for."""
+        try:
+            self.store.recall(rows[:1, self._schema.id_index])
+        except StoreFenced:
+            raise
+        except StoreUnavailable:
+            return
 
     def _write(self, rows: Int64, answers: Answers, repeat: npt.NDArray[np.bool_], requests: Sequence[Request]) -> None:
         """One frame: `answers` to `rows`, which lie in the order of `requests`."""

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fraud_scoring.errors import StoreEmptied, StoreUnavailable
+from fraud_scoring.errors import StoreEmptied, StoreFenced, StoreUnavailable
 from fraud_scoring.stores import WindowStore, open_store
-from fraud_scoring.stores.births import accept, status
+from fraud_scoring.stores.births import accept, fence, status
 from fraud_scoring.stores.guarded import open_guarded
 from fraud_scoring.stores.redis.link import command
 from fraud_scoring.stores.redis.partitions import tags
@@ -195,3 +195,78 @@ def test_a_primary_of_a_cluster_that_lost_its_data_is_noticed_and_mended_by_acce
     assert all(forget.recall(ROWS[:, 0]))
     forget.close()
     store.close()
+
+
+def test_from_a_fenced_store_nobody_answers_and_nobody_begins_to(
+    server: RedisServer, opened: Opened, ids: Path, tmp_path: Path
+) -> None:
+    store = opened()
+    store.record(ROWS, answers_for(ROWS))
+    found = fence(server.url, tmp_path / "of-the-operator")
+    assert (found.is_right, found.fenced) == (False, len(tags()))
+    for call in calls(store):
+        with pytest.raises(StoreFenced, match="another region answers now"):
+            call()
+    with pytest.raises(StoreFenced):
+        opened()
+    with pytest.raises(StoreFenced):
+        open_store(server.url, DEFAULT_SCHEMA, tmp_path / "who-knows-nothing")
+    assert status(server.url, ids).fenced == len(tags())
+
+
+def test_a_fence_that_is_raised_twice_is_taken_away_once_with_all_that_was_there(
+    server: RedisServer, opened: Opened, ids: Path, tmp_path: Path
+) -> None:
+    store = opened()
+    store.record(ROWS, answers_for(ROWS))
+    fence(server.url, tmp_path / "of-the-operator")
+    fence(server.url, ids)
+    assert accept(server.url, tmp_path / "another").is_right
+    assert status(server.url, ids).is_right, "it is the store that was there"
+    assert all(store.recall(ROWS[:, 0]))
+
+
+def test_a_store_that_came_back_empty_can_be_fenced(server: RedisServer, opened: Opened, ids: Path) -> None:
+    opened()
+    server.ask("FLUSHALL")
+    fence(server.url, ids)
+    with pytest.raises(StoreFenced):
+        opened()
+
+
+def test_behind_its_guard_a_fenced_store_takes_no_answers_for_later(server: RedisServer, ids: Path) -> None:
+    guard = open_guarded(server.url, DEFAULT_SCHEMA, ids)
+    guard.record(ROWS[:1], answers_for(ROWS[:1]))
+    fence(server.url, ids)
+    for _ in range(2):
+        for call in calls(guard):
+            with pytest.raises(StoreFenced):
+                call()
+    assert guard.waiting == 0
+    server.kill()  # it does not answer again since the Redis that told it of the fence is gone
+    with pytest.raises(StoreFenced):
+        guard.record(ROWS, answers_for(ROWS))
+    guard.close()
+
+
+def test_a_store_that_was_away_and_is_fenced_meanwhile_takes_no_more(server: RedisServer, ids: Path) -> None:
+    guard = open_guarded(server.url, DEFAULT_SCHEMA, ids)
+    guard.record(ROWS[:1], answers_for(ROWS[:1]))
+    server.kill()
+    guard.record(ROWS[1:2], answers_for(ROWS[1:2]))
+    assert guard.waiting == 1
+    server.start()
+    fence(server.url, ids)
+    until(lambda: refuses(guard))
+    accept(server.url, ids)
+    until(lambda: not guard.is_away)
+    assert all(guard.recall(ROWS[1:2, 0]))
+    guard.close()
+
+
+def refuses(store: WindowStore) -> bool:
+    try:
+        store.recall(ROWS[:, 0])
+    except StoreFenced:
+        return True
+    return False

@@ -27,6 +27,8 @@ from fraud_scoring.decision_log.segments import (
 )
 from fraud_scoring.decision_log.signing import Says, Statement, read_statement
 
+INSIDE_A_FRAME = "the segment ends inside a frame"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -106,7 +108,7 @@ class _Writer:
 
     def _segment(self, number: int, root: Statement | None) -> None:
         self._out.segments += 1
-        is_open = root is None and number == self._kept[-1] and _is_held(self._folder)
+        is_open = root is None and number == self._kept[-1] and is_held(self._folder)
         frames, end = 0, 0
         for byte, found in _scan(segment_path(self._folder, number).read_bytes(), is_open):
             if isinstance(found, str):
@@ -157,7 +159,7 @@ class _Writer:
                 self._expect(head, "which a head had named before the next writer began")
         for path in sorted(self._folder.glob(f"*.{TORN}*")):
             data = path.read_bytes()
-            at = _next_frame(data, 0)
+            at = next_frame(data, 0)
             if at < len(data):
                 self._find(int(path.stem), at, f"whole frames were put aside into {path.name}")
 
@@ -180,7 +182,7 @@ class _Writer:
         return found
 
 
-def _is_held(folder: Path) -> bool:
+def is_held(folder: Path) -> bool:
     """Whether a living process writes here now."""
     try:
         with (folder / LOCK_FILE).open("rb") as lock:
@@ -202,16 +204,16 @@ def _scan(data: bytes, is_open: bool) -> Iterator[tuple[int, Frame | str]]:
                 yield at, frame
                 at += frame.size
                 continue
-            what = "the segment ends inside a frame"
-            if is_open and _next_frame(data, at + 1) == len(data):
+            what = INSIDE_A_FRAME
+            if is_open and next_frame(data, at + 1) == len(data):
                 return  # the writer is writing it
         except LogDamaged as damage:
             what = str(damage)
         yield at, what
-        at = _next_frame(data, at + 1)
+        at = next_frame(data, at + 1)
 
 
-def _next_frame(data: bytes, at: int) -> int:
+def next_frame(data: bytes, at: int) -> int:
     """Where the next sound frame begins; the end if none does."""
     while (at := data.find(MAGIC, at)) >= 0:
         try:

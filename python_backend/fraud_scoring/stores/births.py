@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.stores.redis.address import is_redis, parse
-from fraud_scoring.stores.redis.births import Accepting, Births, Looking, Remembered, Seen
+from fraud_scoring.stores.redis.births import Accepting, Births, Fencing, Looking, Remembered, Seen
 from fraud_scoring.stores.redis.servers import Servers
 
 
@@ -23,6 +23,13 @@ def accept(url: str, ids: Path) -> Seen:
     address = parse(_redis(url))
     accepting: Births = Accepting(address, Remembered(address, ids))
     Servers(address, [], accepting).close()
+    return status(url, ids)
+
+
+def fence(url: str, ids: Path) -> Seen:
+    """Nobody answers from this store from here on, whoever remembers what, until it is accepted."""
+    address = parse(_redis(url))
+    Servers(address, [], Fencing(address, Remembered(address, ids))).close()
     return status(url, ids)
 
 

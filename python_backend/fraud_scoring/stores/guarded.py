@@ -8,6 +8,9 @@ Answers that need no windows are quick to give, so callers who wait for one befo
 what waits faster than it can be recorded, and the store would stay away for as long as they ask. So while it is being
 recorded, who adds to it waits until twice as much has been, for a part of the time that its callers have left.
 
+A store that is fenced is no store that is away: another region answers, so every call is refused, `record`, too, until
+the fence is gone.
+
 A call is given until the deadline of those who wait (`bound`), and no longer than the store's own budget. Three calls
 in a row that worked too late, or one that failed, and the store is away.
 """
@@ -25,7 +28,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from fraud_scoring.errors import StoreEmptied, StoreUnavailable
+from fraud_scoring.errors import StoreEmptied, StoreFenced, StoreUnavailable
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers, Recorded, WindowStore, open_store
 from fraud_scoring.stores.backlog import Backlog
@@ -89,6 +92,7 @@ class GuardedStore:
         self._backlog = Backlog(id_index, backlog_rows)
         self._store: WindowStore | None = None
         self._away = ""
+        self._is_fenced = False
         self._since = 0.0
         self._outdated = False
         self._thread: threading.Thread | None = None
@@ -127,12 +131,14 @@ class GuardedStore:
         """The same as any store's; while it is away only what waits for it is known."""
         with self._lock:
             if self._away:
+                self._check_fence()
                 return self._backlog.recall(transaction_ids)
         return self._call(lambda store: store.recall(transaction_ids), len(transaction_ids), self._reads_until)
 
     def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
         with self._lock:
             if self._away:
+                self._check_fence()
                 stood = self._backlog.add(rows, answers)
                 self._let_it_record(2 * len(rows))
                 return stood
@@ -141,6 +147,7 @@ class GuardedStore:
         except StoreUnavailable as failure:
             with self._lock:
                 self._leave(failure)
+                self._check_fence()
                 return self._backlog.add(rows, answers)
 
     def label(self, labels: Int64) -> Int64:
@@ -182,6 +189,7 @@ class GuardedStore:
         """What the store answers in time; a store that fails, or is late again and again, is away from then on."""
         store = self._store
         if self._away or store is None:
+            self._check_fence()
             raise StoreUnavailable(self._away)
         now = time.monotonic()
         limit = max(now + LEAST_S, min(until, now + self._budget_s * (1 + rows // 1024)))
@@ -198,6 +206,10 @@ class GuardedStore:
                 self._leave(StoreUnavailable("the window store answers too late; check its machine and its network"))
         return found
 
+    def _check_fence(self) -> None:
+        if self._is_fenced:
+            raise StoreFenced
+
     def _let_it_record(self, rows: int) -> None:
         """Wait until so many more rows are recorded, if they are being recorded now; who calls holds the lock."""
         if self._is_recording:
@@ -207,10 +219,12 @@ class GuardedStore:
 
     def _leave(self, failure: StoreUnavailable) -> None:
         """The store is away; who calls holds the lock."""
+        self._is_fenced |= isinstance(failure, StoreFenced)
         if self._away:
             return
         self._away, self._since, self._late = str(failure), time.monotonic(), 0
-        _LOG.error("window store: away, answers need no windows until it is back: %s", failure)
+        what = "nothing is answered" if self._is_fenced else "away, answers need no windows until it is back"
+        _LOG.error("window store: %s: %s", what, failure)
         if not self._closed.is_set():
             self._thread = threading.Thread(target=self._wait_for_it, name="store-guard", daemon=True)
             self._thread.start()
@@ -232,11 +246,13 @@ class GuardedStore:
             self._probe(store)
             with self._lock:  # the rest, while nothing can be added to it
                 self._record_what_waits(store, self._read_s)
-                waited, self._away = time.monotonic() - self._since, ""
+                waited, self._away, self._is_fenced = time.monotonic() - self._since, "", False
         except StoreUnavailable as failure:
             with self._lock:
                 before, self._away = self._away, str(failure)
-            if isinstance(failure, StoreEmptied) and before != str(failure):
+                # a fence is not gone since the Redis that has it cannot be asked just now
+                self._is_fenced |= isinstance(failure, StoreFenced)
+            if isinstance(failure, StoreEmptied | StoreFenced) and before != str(failure):
                 _LOG.error("window store: %s", failure)
             return False
         _LOG.warning("window store: back after %.1f s; all that was answered meanwhile is recorded", waited)

@@ -20,7 +20,7 @@ from fraud_scoring.decision_log import (
     read,
     verify_log,
 )
-from fraud_scoring.errors import InvalidInput, ReleaseUnavailable
+from fraud_scoring.errors import InvalidInput, ReleaseUnavailable, StoreFenced
 from fraud_scoring.front_door import FrontDoor, Reply, Request
 from fraud_scoring.stores import Answers, Recorded, each
 from fraud_scoring.stores.memory import MemoryStore
@@ -61,6 +61,13 @@ class Store(MemoryStore):
     """Tells when it records."""
 
     steps: list[str]
+
+    is_fenced = False
+
+    def recall(self, transaction_ids: Int64) -> list[Recorded | None]:
+        if self.is_fenced:
+            raise StoreFenced
+        return super().recall(transaction_ids)
 
     def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
         self.steps.append("record")
@@ -341,6 +348,14 @@ class TestWithoutTheLog:
         assert isinstance(replies[0], LogUnavailable)
         assert isinstance(replies[1], InvalidInput)
         assert house.steps == []
+
+    @pytest.mark.parametrize("fails", ["", "check", "append"])
+    def test_where_another_region_answers_nobody_does_not_even_the_last_resort(self, house: House, fails: str) -> None:
+        house.answer(ask(row(1)))
+        house.store.is_fenced = True
+        house.log.fails = fails
+        assert [type(reply) for reply in house.answer(ask(row(1)), ask(row(2)))] == [StoreFenced] * 2
+        assert house.log.missed == 0
 
     def test_a_clash_of_ids_is_refused_while_the_log_is_there_and_the_rest_is_logged(self, house: House) -> None:
         house.answer(ask(row(1)))

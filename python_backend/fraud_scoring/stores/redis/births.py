@@ -6,6 +6,9 @@ data: they move with their slots, are replicated, and are gone when a server's d
 
 Clients remember the id: in a file where a folder for it is given, and else as long as they live. A marker that is
 missing, or another than the one remembered: nothing is read until somebody says that the store is right (`Accepting`).
+
+A store is fenced (`Fencing`) by a word before the id in each marker: whoever uses it learns that with the next
+exchange, or when it is opened, and a replica or a copy has it, too. `Accepting` takes the word away.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Final
 
 import hiredis
 
-from fraud_scoring.errors import StoreEmptied
+from fraud_scoring.errors import StoreEmptied, StoreFenced
 from fraud_scoring.stores.redis.address import Address
 from fraud_scoring.stores.redis.link import Reply, command
 from fraud_scoring.stores.redis.partitions import tags
@@ -30,6 +33,7 @@ ID_BYTES: Final = 16
 SOMEBODY_ELSE_S: Final = 0.2
 """Two may use a store first, at the same moment: the later one looks again, so many times."""
 LOOKS: Final = 5
+FENCED: Final = b"fenced:"
 
 Ask = Callable[[Sequence[tuple[int, bytes]]], list[Reply]]
 """The replies to commands, each for the server of a partition; those that are errors are raised."""
@@ -75,9 +79,11 @@ class Births:
         return command(b"GET", self._names[partition])
 
     def check(self, reply: Reply) -> None:
-        """Raise StoreEmptied if this is not what the question must be answered with; errors tell nothing."""
+        """Raise StoreEmptied or StoreFenced if this is not the right answer to the question; errors tell nothing."""
         if reply == self._identity or isinstance(reply, hiredis.ReplyError):
             return
+        if _is_fence(reply):
+            raise StoreFenced
         self._identity = self._remembered.read() or self._identity  # it may have been accepted
         if reply != self._identity:
             raise StoreEmptied
@@ -88,6 +94,8 @@ class Births:
             found = self.found(ask)
             known = self._remembered.read()
             present = set(found) - {None}
+            if any(map(_is_fence, present)):
+                raise StoreFenced
             if known and (present != {known} or None in found):
                 raise StoreEmptied
             if len(present) == 1 and None not in found:
@@ -109,6 +117,11 @@ class Births:
         (before,) = ask([(0, command(b"SET", self._names[0], mine, b"NX", b"GET"))])
         self._put(ask, before or mine, range(1, len(self._names)))
 
+    def _identity_of(self, found: Sequence[Reply]) -> bytes:
+        """What most markers name, fenced or not; else what is remembered, or a new one."""
+        there = Counter(one.removeprefix(FENCED) for one in found if isinstance(one, bytes)).most_common(1)
+        return there[0][0] if there else self._remembered.read() or secrets.token_hex(ID_BYTES).encode()
+
     def _put(self, ask: Ask, identity: bytes, partitions: Sequence[int]) -> None:
         ask([(one, command(b"SET", self._names[one], identity)) for one in partitions])
 
@@ -124,31 +137,41 @@ class Filling(Births):
 
 
 class Accepting(Births):
-    """Whatever is there is right: markers that lack are put there, and the id is remembered."""
+    """Whatever is there is right: markers that lack are put there, a fence is taken away, and the id is remembered."""
 
     def meet(self, ask: Ask) -> None:
         found = self.found(ask)
-        there = Counter(one for one in found if one is not None).most_common(1)
-        identity = there[0][0] if there else self._remembered.read() or secrets.token_hex(ID_BYTES).encode()
+        identity = self._identity_of(found)
         if wrong := [partition for partition, one in enumerate(found) if one != identity]:
             self._put(ask, identity, wrong)
         self._identity = identity
         self._remembered.write(identity)
 
 
+class Fencing(Births):
+    """From the moment that this has met a store, nobody answers from it; one that is empty is fenced as well."""
+
+    def meet(self, ask: Ask) -> None:
+        self._put(ask, FENCED + self._identity_of(self.found(ask)), range(len(self._names)))
+
+
 @dataclass(frozen=True)
 class Seen:
-    """What a look at a store found: of how many partitions the marker is the one remembered, another, or missing."""
+    """What a look at a store found: of how many partitions the marker is the one remembered, another, missing, or a
+    fence."""
 
     remembered: bool
     right: int
     other: int
     missing: int
+    fenced: int = 0
 
     @property
     def is_right(self) -> bool:
         """Whether it will be read: all is as remembered, or nothing is and a first use can begin."""
-        return not self.other and (not self.missing if self.remembered else not (self.right and self.missing))
+        if self.other or self.fenced:
+            return False
+        return not self.missing if self.remembered else not (self.right and self.missing)
 
 
 class Looking(Births):
@@ -157,6 +180,11 @@ class Looking(Births):
     def meet(self, ask: Ask) -> None:
         found = self.found(ask)
         known = self._remembered.read()
-        reference = known or next((one for one in found if one is not None), b"")
+        fenced = sum(map(_is_fence, found))
+        reference = known or next((one for one in found if one is not None and not _is_fence(one)), b"")
         right, missing = sum(one == reference for one in found), sum(one is None for one in found)
-        self.seen = Seen(bool(known), right, len(found) - right - missing, missing)
+        self.seen = Seen(bool(known), right, len(found) - right - missing - fenced, missing, fenced)
+
+
+def _is_fence(reply: Reply) -> bool:
+    return isinstance(reply, bytes) and reply.startswith(FENCED)
