@@ -22,6 +22,12 @@ def findings(document: Mapping[str, Any]) -> list[str]:
     return found + list(_of_document(document))
 
 
+def drain_hook(service: Mapping[str, Any]) -> str | None:
+    """What bash runs before the gateway is stopped; None where nothing, or something else, is run."""
+    commands = [hook.get("command", []) for hook in service.get("pre_stop", [])]
+    return commands[0][2] if len(commands) == 1 and commands[0][:2] == ["bash", "-c"] else None
+
+
 def _of_service(name: str, service: Mapping[str, Any]) -> Iterator[str]:
     if not _DIGEST.search(service.get("image", "")):
         yield "its image has no digest; a tag may mean something else tomorrow"
@@ -35,6 +41,8 @@ def _of_service(name: str, service: Mapping[str, Any]) -> Iterator[str]:
         yield "has no healthcheck; who waits for it waits for a process, not for a service"
     if not once and service.get("restart") != "unless-stopped":
         yield "is not started again when it ends; write restart: unless-stopped"
+    if name == GATEWAY and "/drain_listeners" not in (drain_hook(service) or ""):
+        yield "is stopped with calls on their way; drain it by a pre_stop hook"
     yield from _of_ports(name, service)
     yield from _of_secrets(service)
     for volume in service.get("volumes", []):

@@ -25,12 +25,14 @@ from typing import Any, Final
 
 import grpc
 import psutil
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fraud_deploy.compose_files import drain_hook
 from fraud_gateway.render import MAIN, render
 from fraud_gateway.settings import Address, Gateway
 from support.server import STOP_SECONDS, free_ports, until
@@ -38,6 +40,7 @@ from support.server import STOP_SECONDS, free_ports, until
 PROGRAM: Final = shutil.which("envoy", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
 MISSING: Final = "envoy is not installed: make parts"
 HOST: Final = "127.0.0.1"
+COMPOSE: Final = Path(__file__).parents[2] / "deploy" / "compose" / "compose.yaml"
 
 
 class Authority:
@@ -236,10 +239,14 @@ class RunningGateway:
                 return refusal.code, refusal.read().decode()
 
     def drain(self) -> None:
-        """Say that callers are to go elsewhere."""
-        address = f"http://{HOST}:{self.settings.drain.port}/drain_listeners?graceful&skip_exit"
-        with urllib.request.urlopen(urllib.request.Request(address, method="POST"), timeout=5) as answer:
-            assert answer.status == 200
+        """Say that callers are to go elsewhere, by what the compose file runs before it stops its gateway."""
+        stack = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
+        hook = drain_hook(stack["services"]["gateway"])
+        assert hook is not None
+        told, slept, _ = hook.replace("/9465;", f"/{self.settings.drain.port};").rpartition("sleep ")
+        assert slept
+        answer = subprocess.run(["bash", "-c", f"{told}true"], capture_output=True, text=True, timeout=20, check=True)
+        assert " 200 OK" in answer.stdout
 
     def figure(self, name: str, **labels: str) -> float:
         """The sum of a figure over the series that have these labels."""

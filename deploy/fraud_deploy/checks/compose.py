@@ -17,7 +17,7 @@ import yaml
 
 from fraud_deploy.check import Check, CheckFailed
 from fraud_deploy.checks import gateway
-from fraud_deploy.compose_files import findings
+from fraud_deploy.compose_files import drain_hook, findings
 from fraud_deploy.toolbox import ProgramFailed, Toolbox
 from fraud_gateway.settings import Gateway
 
@@ -128,7 +128,10 @@ def _gateway_starts(toolbox: Toolbox) -> None:
     strangers = [server.host for server in settings.servers if server.host not in services]
     if strangers:
         raise CheckFailed(f"gateway.yaml names {', '.join(strangers)}, which compose.yaml does not start")
-    gateway.starts(toolbox, settings, toolbox.scratch / "gateway")
+    hook = drain_hook(services["gateway"])
+    if hook is None:
+        raise CheckFailed("compose.yaml: the gateway's pre_stop must be a bash command that drains it")
+    gateway.starts(toolbox, settings, toolbox.scratch / "gateway", hook)
 
 
 def _prometheus_takes_it(toolbox: Toolbox) -> None:

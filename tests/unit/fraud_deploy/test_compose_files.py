@@ -56,6 +56,8 @@ def test_the_stack_as_it_is_keeps_every_rule(stack: Stack) -> None:
         (in_service("server-1", environment={"FRAUD_STORE": "redis://:x@redis"}), "server-1: has an address with a"),
         (in_service("mlflow", command=["--uri=postgresql://a:b@postgres/x"]), "mlflow: has an address with a"),
         (in_service("server-1", volumes=["/:/host"]), "server-1: mounts / of the host"),
+        (without("gateway", "pre_stop"), "gateway: is stopped with calls on their way"),
+        (in_service("gateway", pre_stop=[{"command": ["sleep", "12"]}]), "gateway: is stopped with calls on their way"),
         (lambda stack: stack["services"]["redis"]["deploy"]["resources"]["limits"].pop("pids"), "no limit of pids"),
         (lambda stack: stack["networks"].update(serving={}), "networks: serving has a way out"),
         (lambda stack: stack["secrets"].update(more={"file": "x"}), "secrets: more is used or declared, and not both"),
