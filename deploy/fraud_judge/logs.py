@@ -61,14 +61,17 @@ class LogFolders:
 
 
 def _logs_below(parent: Path) -> list[Path]:
-    found = []
+    servers: list[Path] = []
     with suppress(OSError):
-        for server in sorted(parent.iterdir()):
-            for path in (server / "log", server):
-                if writers(path):
-                    found.append(path)
-                    break
-    return found
+        servers = sorted(parent.iterdir())
+    return [path for server in servers if (path := _log_of(server)) is not None]
+
+
+def _log_of(server: Path) -> Path | None:
+    try:
+        return next((path for path in (server / "log", server) if writers(path)), None)
+    except OSError:
+        return server  # whoever reads it says why it cannot
 
 
 class InForce(NamedTuple):
@@ -142,9 +145,10 @@ class ServerLog:
     def _missing(self, there: set[str]) -> str:
         """Why not all of it could be read; nothing where it could."""
         self._writers |= there
-        if not there:
+        if not self._writers or not self.folder.is_dir():
             return "is not there: start its server, look at the mount, or leave the log out"
-        if gone := sorted(self._writers - there):
+        # retention may take all segments of a writer that has ended, and leaves its folder
+        if gone := [name for name in sorted(self._writers - there) if not (self.folder / name).is_dir()]:
             return f"has lost the folder of writer {gone[0]}: bring it back, or leave the log out"
         if damaged := [lag.damage for lag in self._lags if lag.damage]:
             return f"is damaged: {damaged[0]}; mend it (fraudctl log verify), or leave the log out"

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fraud_judge.business import Costs, compare
 from fraud_judge.course import Judgement
 from fraud_judge.following import Following
 from fraud_judge.journal import JOURNAL_FILE, Journal, read_journal
@@ -19,12 +20,14 @@ from fraud_judge.log_rows import rows_of
 from fraud_judge.logs import LogFolders, Logs
 from fraud_judge.loop import JudgeLoop
 from fraud_judge.rollout import Trial
+from fraud_judge.trial_log import arms_of_routes, decided
 from fraud_scoring import wire
 from fraud_scoring.decision_log import Decisions
 from fraud_scoring.decision_log.segments import segment_path
 from fraud_scoring.routes import Routes
 from support.decision_logs import FRONT_DOOR, MINUTE_US, DecisionLog, decision_log
 from support.rollouts import CANARY, CHAMPION, QUICK, Answer, RoutedLog, decisions_of, repository, rows
+from support.rows import DEFAULT_SCHEMA
 
 PATIENT = replace(QUICK, steps=tuple(replace(step, least_s=1e6) for step in QUICK.steps))
 A_SECOND = 400
@@ -219,6 +222,23 @@ def test_a_bad_canary_is_rolled_back_though_a_log_is_damaged(fleet: MakeFleet) -
     assert made.acts == [("done", "roll back")]
 
 
+def test_a_writer_that_was_pruned_whole_is_no_trouble_and_one_whose_folder_is_gone_is(
+    fleet: MakeFleet,
+) -> None:
+    made = fleet()
+    made.begin()
+    made.traffic.label(1.0, lambda answers: answers.score > 0.5)
+    made.seconds(2)
+    folder = made.traffic.servers[1].folder / "feedback-0"
+    for segment in folder.glob("*.frdlog"):
+        segment.unlink()
+    made.seconds(1)
+    assert made.of(1)["trouble"] == ""
+    shutil.move(folder, made.folder / "elsewhere")
+    made.seconds(1)
+    assert "has lost the folder of writer feedback-0" in made.of(1)["trouble"]
+
+
 def test_a_log_that_is_named_and_not_there_holds_the_step_and_is_named(fleet: MakeFleet) -> None:
     made = fleet()
     made.traffic.down = {1}
@@ -325,6 +345,22 @@ def test_a_server_whose_clock_is_behind_is_named(fleet: MakeFleet) -> None:
     made.seconds(20)
     assert made.acts == []
     assert "s late: its server's clock is behind" in made.judgements[-1].reason
+
+
+def test_figures_of_an_experiment_are_the_same_from_three_logs_as_from_one(fleet: MakeFleet) -> None:
+    found = []
+    for servers in (1, 3):
+        made = fleet(servers)
+        made.begin(2_500)
+        made.seconds(5)
+        made.traffic.label(1.0, lambda answers: answers.score > 0.5)
+        folders = LogFolders((), (made.folder,)).readable()
+        assert len(folders) == servers
+        arms = arms_of_routes(made.routes)
+        found.append(compare(decided(folders, DEFAULT_SCHEMA, arms, 0, 2**62), arms.names, arms.base, Costs()))
+    assert found[0]["arms"]["r0001"]["transactions"] + found[0]["arms"]["r0002"]["transactions"] == 10 * A_SECOND
+    assert found[0]["arms"]["r0002"]["frauds"] > 0
+    assert json.dumps(found[0], default=float) == json.dumps(found[1], default=float)
 
 
 def test_a_folder_of_homes_or_logs_is_found_and_nothing_else(tmp_path: Path) -> None:
