@@ -8,6 +8,8 @@
 The scenario is the asyncio runner's: the same arrivals, transactions and targets. A user takes the next arrival, waits
 for its intended time, and sends it; latency runs from the intended time, so that users who are all busy hide nothing.
 One process sends one or two thousand requests a second and does not coalesce: higher rates are for `fraudctl load run`.
+
+Through a gateway: FRAUD_GATEWAY_CA, _CERTIFICATE, _KEY, _TOKEN_FILE in the environment of each process name its files.
 """
 
 # isort: off
@@ -15,6 +17,7 @@ from locust import LoadTestShape, User, constant, events, task  # first of all: 
 from locust.runners import MasterRunner, WorkerRunner
 
 import math
+import os
 import secrets
 import time
 from pathlib import Path
@@ -24,6 +27,7 @@ import gevent
 from grpc.experimental.gevent import init_gevent
 
 from fraud_load import scenario as scenarios
+from fraud_load.access import of_process
 from fraud_load.locust_run import Caller, Collector, pack, unpack
 from fraud_load.result import save
 from fraud_load.runner import Target
@@ -120,7 +124,9 @@ def start(environment: Any, **_: Any) -> None:
     if isinstance(runner, WorkerRunner):
         return
     scenario, options = asked(environment), environment.parsed_options
-    target = Target(environment.host or "localhost:8001", options.metrics_url or None, options.allow_remote)
+    target = Target(
+        environment.host or "localhost:8001", options.metrics_url or None, options.allow_remote, of_process(os.environ)
+    )
     workers = runner.worker_count if isinstance(runner, MasterRunner) else 1
     Here.collector = Collector(scenario, target, workers)
     order = {
@@ -140,7 +146,7 @@ def begin(environment: Any, text: str, salt: int, of: int, url: str, start_us: i
     """Prepare this process's share and send it; hand it in when the last answer is there."""
     number = max(getattr(environment.runner, "worker_index", 0), 0) % of
     Here.caller = None
-    caller = Caller(scenarios.parse(text, "scenario.yaml"), salt, number, of, url)
+    caller = Caller(scenarios.parse(text, "scenario.yaml"), salt, number, of, url, of_process(os.environ))
     caller.start(start_us)
     Here.caller = caller
     gevent.spawn(finish, environment, caller)

@@ -10,10 +10,11 @@ import click
 from rich.table import Table
 
 from fraudctl.load_report import compare, report, write_report
-from fraudctl.options import home_option, json_option, url_option
+from fraudctl.options import access_options, home_option, json_option, url_option
 from fraudctl.report import emit, progress
 
 if TYPE_CHECKING:
+    from fraud_client import Access
     from fraud_load.result import Result
 
 _SHORT: Final = {"rate": "arrivals.rate", "duration": "arrivals.duration_s", "processes": "sending.processes"}
@@ -50,6 +51,7 @@ _seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="O
 @load.command()
 @_scenario_argument
 @url_option
+@access_options
 @_metrics_option
 @_remote_option
 @click.option(
@@ -72,6 +74,7 @@ def run(
     ctx: click.Context,
     scenario: str,
     url: str,
+    access: Access | None,
     metrics_url: str | None,
     allow_remote: bool,
     runner: str,
@@ -88,6 +91,7 @@ def run(
 
     Exit code 0: every target was met. 1: one was missed, or there were not enough data, or the generator was the
     bottleneck and no verdict is given. Ctrl-C ends the run early and keeps what was measured.
+    Through a gateway the load is one caller's: what is over its limits is refused, and counts as failed.
     """
     from fraud_load import scenario as scenarios
     from fraud_load.locust_process import run_locust
@@ -96,7 +100,7 @@ def run(
 
     options = _options(replaced, seed, rate=rate, duration=duration, processes=processes)
     asked = scenarios.load(scenario, options)
-    target = Target(url, metrics_url, allow_remote)
+    target = Target(url, metrics_url, allow_remote, access)
     with progress(asked.name) as tell:
         result = (run_locust if runner == "locust" else run_scenario)(asked, target, tell)
     _finish(ctx, result, out or _new_folder(home, asked.name), as_json)

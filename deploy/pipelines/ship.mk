@@ -8,6 +8,8 @@ SCANNERS    ?= secret,misconfig
 ENVIRONMENT ?= staging
 HARDWARE    ?= cpu
 SCENARIO    ?= smoke
+# further options of fraudctl load run, for URL: who calls, where that is a gateway
+LOAD        ?=
 KUBECTL     ?= $(VENV)-deploy/bin/kubectl
 HELM        ?= $(VENV)-deploy/bin/helm
 NAMESPACE   ?= fraud
@@ -51,7 +53,7 @@ back: deploy-tools ## ENVIRONMENT as it was before the last deploy
 	@$(HELM) --kube-context $(CONTEXT) rollback fraudserve --namespace $(NAMESPACE) --wait --timeout 20m
 
 load-gate: deploy-tools ## SCENARIO against ENVIRONMENT, or against URL; exit code 1 where a target is missed
-	@if [ -n "$(URL)" ]; then exec $(BIN)/fraudctl load run $(SCENARIO) --url $(URL) --out var/load/$(ENVIRONMENT); fi; \
+	@if [ -n "$(URL)" ]; then exec $(BIN)/fraudctl load run $(SCENARIO) --url $(URL) $(LOAD) --out var/load/$(ENVIRONMENT); fi; \
 	$(KUBECTL) --context $(CONTEXT) --namespace $(NAMESPACE) port-forward service/fraudserve-server 18001:8001 18002:8002 >/dev/null & \
 	forward=$$!; trap 'kill $$forward' EXIT; \
 	$(KUBECTL) --context $(CONTEXT) --namespace $(NAMESPACE) wait --for=condition=Ready --timeout=120s pod -l app.kubernetes.io/component=server \

@@ -20,7 +20,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fraud_client import AsyncGrpcTransport, FraudClientError, Unavailable
+from fraud_client import Access, AsyncGrpcTransport, FraudClientError, Unavailable
+from fraud_load.access import for_transport
 from fraud_load.generator import Generator
 from fraud_load.result import Requests
 from fraud_load.scenario import Sending
@@ -88,19 +89,20 @@ class _Orders:
     plan: Plan
     sending: Sending
     purpose: str
+    access: Access | None
 
 
 class Fleet:
     """The generator processes of a run; `with` ends them."""
 
-    def __init__(self, url: str, plan: Plan, sending: Sending, purpose: str) -> None:
+    def __init__(self, url: str, plan: Plan, sending: Sending, purpose: str, access: Access | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         count = sending.processes
         self._connections: dict[int, Connection] = {}
         self._processes = []
         for index in range(count):
             ours, theirs = context.Pipe()
-            orders = _Orders(index, count, url, plan.share(index, count), sending, purpose)
+            orders = _Orders(index, count, url, plan.share(index, count), sending, purpose, access)
             process = context.Process(target=_work, args=(theirs, orders), name=f"generator-{index}", daemon=True)
             process.start()
             theirs.close()
@@ -189,7 +191,7 @@ def _work(connection: Connection, orders: _Orders) -> None:
 
 
 async def _send(connection: Connection, orders: _Orders) -> Done:
-    transport = AsyncGrpcTransport(orders.url)
+    transport = AsyncGrpcTransport(orders.url, **for_transport(orders.access))
     try:
         await _connect(transport, orders.url)
         connection.send(_Ready(orders.number))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from fraud_load.access import for_process, for_transport
 from fraud_load.result import RUN_FILE, Result, load
 from fraud_load.runner import Target
 from fraud_load.scenario import Scenario, folder
@@ -36,6 +38,7 @@ def run_locust(scenario: Scenario, target: Target, progress: Progress = lambda s
     """Send `scenario` with Locust and judge it; LocustFailed with what it said last."""
     if find_spec("locust") is None:
         raise LocustFailed("locust is not installed; run: make setup, or pip install 'fraudserve[load]'")
+    for_transport(target.access)  # what cannot be read is told before anything is started
     with tempfile.TemporaryDirectory(prefix="locust-") as name:
         workspace = Path(name)
         asked = workspace / "scenario.yaml"
@@ -44,7 +47,8 @@ def run_locust(scenario: Scenario, target: Target, progress: Progress = lambda s
         options = ["--headless", "--only-summary", "--host", target.url, "--scenario", str(asked), "--result", str(out)]
         options += ["--metrics-url", target.metrics] if target.metrics else []
         options += ["--allow-remote"] if target.allow_remote else []
-        with _processes(scenario.sending.processes, options, workspace) as first:
+        environment = {**os.environ, **for_process(target.access)}
+        with _processes(scenario.sending.processes, options, workspace, environment) as first:
             _wait(first, scenario, progress)
         if not (out / RUN_FILE).exists():
             raise LocustFailed(f"locust ended without a result: {_last_words(workspace / '0.log')}")
@@ -52,7 +56,9 @@ def run_locust(scenario: Scenario, target: Target, progress: Progress = lambda s
 
 
 @contextmanager
-def _processes(count: int, options: list[str], workspace: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _processes(
+    count: int, options: list[str], workspace: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """The process that leaves the result, alone or as the master of `count` workers; all are gone afterwards."""
     commands = [options]
     if count > 1:
@@ -66,6 +72,7 @@ def _processes(count: int, options: list[str], workspace: Path) -> Iterator[subp
                 started.append(
                     subprocess.Popen(
                         [sys.executable, "-m", "locust", "-f", str(locustfile()), *command],
+                        env=environment,
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=subprocess.STDOUT,

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fraud_client import FraudClientError, GrpcTransport, Unavailable
+from fraud_client import Access, FraudClientError, GrpcTransport, Unavailable
 from fraud_load import workload
+from fraud_load.access import for_transport
 from fraud_load.assembly import Observed, assemble
 from fraud_load.generator import Record, score_call, sources, status_of
 from fraud_load.result import Kind, Requests, Result, Status
@@ -47,9 +48,11 @@ class HandedIn(NamedTuple):
 class Caller:
     """Process `number` of `of`; users call `next` until it gives None."""
 
-    def __init__(self, scenario: Scenario, salt: int, number: int, of: int, url: str) -> None:
+    def __init__(
+        self, scenario: Scenario, salt: int, number: int, of: int, url: str, access: Access | None = None
+    ) -> None:
         self._scenario, self._plan = scenario, workload.plan(scenario, salt).share(number, of)
-        self._transport = GrpcTransport(url)
+        self._transport = GrpcTransport(url, **for_transport(access))
         if not self._transport.ready(SCORE_MODEL, _CONNECT_S):
             raise Unavailable(f"{url} does not serve {SCORE_MODEL}; is it ready?")
         self._record = Record(self._plan)
@@ -129,7 +132,7 @@ class Collector:
         """Whether the test is over; set by whoever asked for `result`."""
         self._started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         page = metrics_url(target.url, target.metrics)
-        self._watch = ServerWatch(target.url, time.monotonic(), page)
+        self._watch = ServerWatch(target.watched, time.monotonic(), page)
         self._watch.__enter__()
 
     def add(self, part: HandedIn) -> bool:

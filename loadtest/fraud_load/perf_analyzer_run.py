@@ -73,7 +73,7 @@ def run_perf_analyzer(
         began, began_ns = time.monotonic(), time.time_ns()
         meters: list[CpuMeter] = []
         with ExitStack() as stack:
-            watch = ServerWatch(target.url, began, metrics_url(target.url, target.metrics))
+            watch = ServerWatch(target.watched, began, metrics_url(target.url, target.metrics))
             stack.enter_context(watch)
             progress(0.0, f"perf_analyzer, {mode}, {scenario.duration_s:.0f} s and a little more")
             found = perf_analyzer.run(

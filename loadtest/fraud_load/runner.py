@@ -18,6 +18,8 @@ from typing import Final
 
 import numpy as np
 
+from fraud_client import Access
+from fraud_load import access as showing
 from fraud_load import workload
 from fraud_load.arrivals import geometric_rates
 from fraud_load.assembly import Observed, assemble
@@ -42,6 +44,13 @@ class Target:
     metrics: str | None = None
     """Its metrics page; found by itself on this machine, else port 8002 of the same host."""
     allow_remote: bool = False
+    access: Access | None = None
+    """TLS, and who calls, where the URL is a gateway's."""
+
+    @property
+    def watched(self) -> str | None:
+        """Where the server's processes may listen; a gateway's port says nothing of the servers behind it."""
+        return None if self.access else self.url
 
     def __post_init__(self) -> None:
         try:
@@ -57,14 +66,16 @@ class Target:
 
 def run(scenario: Scenario, target: Target, progress: Progress = lambda share, text: None) -> Result:
     """Send `scenario` to `target` and judge it; FraudClientError where there is no server to begin with."""
+    showing.for_transport(target.access)  # what cannot be read is told before anything is prepared
     plan = workload.plan(scenario, secrets.randbits(62), lambda share, text: progress(0.0, f"preparing {text}"))
     with ExitStack() as stack:
-        fleet = stack.enter_context(Fleet(target.url, plan, scenario.sending, scenario.workload.purpose))
+        fleet = stack.enter_context(Fleet(target.url, plan, scenario.sending, scenario.workload.purpose, target.access))
         progress(0.0, "connecting")
         fleet.ready()
-        stack.enter_context(SlowClients(*split_url(target.url), scenario.sending.slow_connections))
+        if slow := scenario.sending.slow_connections:
+            stack.enter_context(SlowClients(*split_url(target.url), slow, showing.for_connection(target.access)))
         word = fleet.go()
-        watch = ServerWatch(target.url, word.start, metrics_url(target.url, target.metrics), fleet.pids())
+        watch = ServerWatch(target.watched, word.start, metrics_url(target.url, target.metrics), fleet.pids())
         stack.enter_context(watch)
         done = _listen(fleet, scenario, plan, progress)
         server = watch.series()

@@ -81,13 +81,21 @@ def server_processes(url: str) -> dict[str, psutil.Process]:
 
 
 class ServerWatch:
-    """Samples from `with` to its end, in a thread; `series` is what it saw. `others` are watched beside the server."""
+    """Samples from `with` to its end, in a thread; `series` is what it saw. `others` are watched beside the server.
+
+    Without a `url` no process is looked for behind it.
+    """
 
     def __init__(
-        self, url: str, start: float, page: str, others: Mapping[str, int] | None = None, every_s: float = EVERY_S
+        self,
+        url: str | None,
+        start: float,
+        page: str,
+        others: Mapping[str, int] | None = None,
+        every_s: float = EVERY_S,
     ) -> None:
         self._start, self._page, self._every_s = start, page, every_s
-        self._processes = server_processes(url)
+        self._processes = {} if url is None else server_processes(url)
         for name, pid in (others or {}).items():
             with suppress(psutil.Error):
                 self._processes[name] = psutil.Process(pid)

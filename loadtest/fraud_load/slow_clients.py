@@ -6,6 +6,7 @@ What a stuck proxy or an unfriendly caller looks like to the server: open, not i
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from contextlib import suppress
 from types import TracebackType
@@ -25,8 +26,9 @@ _EVERY_S: Final = 0.5
 class SlowClients:
     """Holds such connections in a thread, from `with` to its end; one that the server closes is opened anew."""
 
-    def __init__(self, host: str, port: int, connections: int) -> None:
+    def __init__(self, host: str, port: int, connections: int, tls: ssl.SSLContext | None = None) -> None:
         self._address, self._count = (host, port), connections
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="slow-clients", daemon=True)
 
@@ -51,7 +53,7 @@ class SlowClients:
             await asyncio.sleep(_EVERY_S)
 
     async def _dribble(self) -> None:
-        _, writer = await asyncio.open_connection(*self._address)
+        _, writer = await asyncio.open_connection(*self._address, ssl=self._tls)
         try:
             writer.write(_PREFACE + _SETTINGS + _HEADERS)
             while True:

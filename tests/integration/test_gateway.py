@@ -21,6 +21,7 @@ from tritonclient.grpc import service_pb2
 from fraud_client import Access, DeadlineExceeded, NotAllowed, Overloaded, Unavailable
 from fraud_gateway.contract import METHODS
 from fraud_gateway.settings import Address, CallerLimits, Gateway, Limits, Tls, Tokens
+from fraud_load.result import Status, load
 from fraud_scoring.wire import Accepted, Source
 from support.gateway import HOST, MISSING, PROGRAM, Authority, Issuer, RunningGateway
 from support.gateway_calls import INFER, Calls, Raw, client_of, handshake, named, request_of, two_servers
@@ -145,6 +146,44 @@ def test_the_command_line_reaches_a_server_through_a_gateway(
     refused = fraudctl("score", *row, *by_token)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "does not let this caller in" in refused.stderr
+
+
+@pytest.mark.parametrize("how", ["token", "certificate"])
+def test_a_load_is_sent_through_a_gateway_by_a_caller_that_it_knows(
+    gateway: RunningGateway, issuer: Issuer, ca: Path, certified: Access, tmp_path: Path, how: str
+) -> None:
+    """By both runners, 40 a second for two seconds; connections that dribble speak TLS, too."""
+    token = tmp_path / "token"
+    token.write_text(issuer.token("payments"))
+    caller, options = {
+        "token": ("payments", ("--token-file", token, "--set", "sending.slow_connections=2")),
+        "certificate": (
+            PAYMENTS.replace(":", "_"),
+            ("--certificate", certified.certificate, "--key", certified.key, "--runner", "locust"),
+        ),
+    }[how]
+    before = gateway.figure("envoy_cluster_upstream_rq_completed", envoy_cluster_name=caller)
+    told = json_of(
+        "load", "run", "smoke", "--url", gateway.url, "--ca", ca, *options, "--rate", "40", "--duration", "2",
+        "--set", "warmup_s=0", "--set", "slo={p50_ms: 5000, generator_lag_ms: 10000}", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert told["passed"]
+    requests = load(tmp_path / "run").requests
+    assert (requests.status == Status.OK).all()
+    completed = gateway.figure("envoy_cluster_upstream_rq_completed", envoy_cluster_name=caller)
+    assert completed - before >= len(requests) > 0
+
+
+def test_a_load_of_a_caller_that_the_gateway_does_not_know_is_not_begun(
+    gateway: RunningGateway, issuer: Issuer, ca: Path, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(issuer.token("stranger"))
+    asked = ("load", "run", "smoke", "--url", gateway.url, "--ca", ca, "--token-file", token)
+    refused = fraudctl(*asked, "--out", tmp_path / "run")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "does not let this caller in" in refused.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_call_that_is_sent_again_gets_the_first_answer_and_counts_once(

@@ -33,6 +33,9 @@ def test_describe_fills_in_every_default_and_applies_the_options(fraudctl) -> No
         (("describe", "smoke", "--set", "slo"), "--set slo: write FIELD=VALUE"),
         (("run", "smoke", "--url", "192.0.2.7:8001"), "192.0.2.7 is not this machine"),
         (("run", "smoke", "--url", "localhost"), "write host:port"),
+        (("run", "smoke", "--ca", "nowhere.crt"), "Access: ca (nowhere.crt) cannot be read"),
+        (("run", "smoke", "--ca", "nowhere.crt", "--runner", "locust"), "Access: ca (nowhere.crt) cannot be read"),
+        (("run", "smoke", "--certificate", "mine.crt"), "certificate and key belong together"),
         (("perf-analyzer", "smoke", "--url", "192.0.2.7:8001"), "192.0.2.7 is not this machine"),
     ],
 )
