@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,14 @@ _FIRST_ID = 1 << 40
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of one request: when it was due and answered (time.monotonic), with what, or with which error."""
+    """What became of one request: when it was due and answered (time.monotonic), with what, or with which error; `rows`
+    are what was asked."""
 
     due: float
     answered: float
     scored: Scored | None
     error: str = ""
+    rows: np.ndarray = field(default_factory=lambda: np.empty((0, 5), np.int64), repr=False)
 
     @property
     def releases(self) -> frozenset[int]:
@@ -138,9 +140,9 @@ class OpenLoop:
         self.sent.append(rows)
         try:
             scored = await client.score_rows(rows, with_features=True)
-            reply = Reply(due, time.monotonic(), scored)
+            reply = Reply(due, time.monotonic(), scored, rows=rows)
         except FraudClientError as error:
-            reply = Reply(due, time.monotonic(), None, f"{type(error).__name__}: {error}")
+            reply = Reply(due, time.monotonic(), None, f"{type(error).__name__}: {error}", rows)
         with self._changed:
             self.replies.append(reply)
             self._changed.notify_all()

@@ -104,19 +104,24 @@ def lose_a_machine(
     loss.backup = json_of("backup", *arguments, *(("--store", store) if store else ()))
     traffic.go_on(rows)
     traffic.wait_for(rows * 8 // 10)
-    parts = server.parts()
     loss.killed_at = time.monotonic()
+    kill_all(server)
+    traffic.end()
+    loss.acknowledged = traffic.rows
+    shutil.rmtree(server.home)
+    return loss
+
+
+def kill_all(server: Server) -> None:
+    """SIGKILL of everything; a machine that is gone has no memory either."""
+    parts = server.parts()
     for process in parts:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     server.stop(signal.SIGKILL)
     psutil.wait_procs(parts, timeout=PATIENT)
-    traffic.end()
     for region in regions_of(server.pid):
-        region.unlink()  # a machine that is gone has no memory
-    loss.acknowledged = traffic.rows
-    shutil.rmtree(server.home)
-    return loss
+        region.unlink()
 
 
 @dataclass(frozen=True)
