@@ -99,7 +99,7 @@ def test_while_a_release_is_dead_or_frozen_another_answers_and_says_so(
     with OpenLoop(routed.url, RATE, deadline=PATIENT, seed=3 + number) as load:
         lines = len(routed.said.lines)
         routed.stub("fraud_model", release=2).send_signal(number)
-        load.wait_for(lambda: Source.FALLBACK_RELEASE in load.replies[-1].sources)
+        load.wait_for_one(lambda reply: Source.FALLBACK_RELEASE in reply.sources)
         routed.said.wait_for("release r0002 loaded in", PATIENT, after=lines)
         load.wait_for(lambda: load.replies[-1].sources == {Source.PRIMARY})
     assert load.failed() == []

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,6 +84,11 @@ class OpenLoop:
         """Return once `happened()` says so; it is asked after each reply."""
         with self._changed:
             assert self._changed.wait_for(happened, within), "it did not happen"  # type: ignore[arg-type]
+
+    def wait_for_one(self, like: Callable[[Reply], bool]) -> None:
+        """Return once a reply from now on is `like` that, be it that others came behind it meanwhile."""
+        before = len(self.replies)
+        self.wait_for(lambda: any(like(reply) for reply in self.replies[before:]))
 
     def wait_for_more(self, replies: int) -> None:
         """Return when so many more requests were answered."""
