@@ -29,9 +29,8 @@ SPREAD_US = 60 * 60 * 1_000_000  # event times lie in the hour before now, in or
 def transactions(count: int, seed: int, now_us: int) -> npt.NDArray[np.int64]:
     """[count, 5]: transaction_id, event_time_us, customer_key, terminal_key, amount_minor."""
     random = np.random.default_rng(seed)
-    customer_keys, terminal_keys = (
-        random.integers(-(2**63), 2**63, size, dtype=np.int64) for size in (CUSTOMERS, TERMINALS)
-    )
+    # below 0: a key that passes for a card number is refused, and none of these does
+    customer_keys, terminal_keys = (random.integers(-(2**63), 0, size) for size in (CUSTOMERS, TERMINALS))
     mean_minor = random.uniform(500, 10_000, CUSTOMERS)  # each customer's own, 5.00 to 100.00
     customer = random.integers(0, CUSTOMERS, count)
     amount = np.abs(random.normal(mean_minor[customer], mean_minor[customer] / 2))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fraud_client import DeadlineExceeded, FraudClient, Scored, ServerFailed, Unavailable
 from fraud_data import Transactions
 from fraud_data.labels import DEFAULT_LABEL_DAYS, fraud_known_at
+from fraud_load.fresh_keys import fresh_keys
 from fraud_load.stream import Integers, label_rows, requests, steps
 from fraud_scoring.features import replay
 from fraud_scoring.pipeline import Pipeline
@@ -148,7 +149,7 @@ def _renamed(data: Transactions, schema: Schema, salt: int) -> Transactions:
     rows[:, schema.id_index] = random.integers(_ID_SPACE // 2, _ID_SPACE) + np.arange(len(rows))
     for column, _ in schema.entities:
         keys, inverse = np.unique(rows[:, column], return_inverse=True)
-        rows[:, column] = random.integers(-(2**63), 2**63 - 1, len(keys))[inverse]
+        rows[:, column] = fresh_keys(random, len(keys))[inverse]
     return Transactions(rows, data.is_fraud, data.scenario, data.label_known_at_us)
 
 

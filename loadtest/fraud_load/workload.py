@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fraud_data import SimulatorSettings, simulate
 from fraud_load import scenario
 from fraud_load.arrivals import Floats
+from fraud_load.fresh_keys import fresh_keys
 from fraud_load.result import Kind
 from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema, default_schema
 from fraud_scoring.wire import MAX_ROWS
@@ -190,5 +191,5 @@ def _salt(rows: Int64, salt: int, schema: Schema) -> None:
     random = np.random.default_rng(salt)
     rows[:, schema.id_index] = random.integers(2**61, 2**62) + np.arange(len(rows))
     for column, _ in schema.entities:
-        keys = random.integers(-(2**63), 2**63 - 1, int(rows[:, column].max(initial=0)) + 1)
+        keys = fresh_keys(random, int(rows[:, column].max(initial=0)) + 1)
         rows[:, column] = keys[rows[:, column]]
