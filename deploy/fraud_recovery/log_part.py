@@ -132,15 +132,21 @@ def _is_kept(path: Path) -> bool:
 
 def _cut_at_last_frame(path: Path) -> None:
     """Cut off a frame that was being written when the file was copied."""
-    data, at = path.read_bytes(), 0
+    data = path.read_bytes()
+    if (at := whole_frames(data)) < len(data):
+        with path.open("r+b") as file:
+            file.truncate(at)
+
+
+def whole_frames(data: bytes) -> int:
+    """Where the last whole frame ends; all of it where something is no frame, for `verify_log` to name."""
+    at = 0
     try:
         while (frame := decode(data, at)) is not None:
             at += frame.size
     except LogDamaged:
-        return  # for `verify_log` to name
-    if at < len(data):
-        with path.open("r+b") as file:
-            file.truncate(at)
+        return len(data)
+    return at
 
 
 def written(log: Path) -> list[Path]:

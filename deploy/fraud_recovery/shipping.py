@@ -17,9 +17,8 @@ from typing import Final
 
 from fraud_recovery.archive import copy_file
 from fraud_recovery.errors import ShippingRefused
-from fraud_recovery.log_part import listed, written
-from fraud_scoring.decision_log import LogDamaged, segments
-from fraud_scoring.decision_log.frames import decode
+from fraud_recovery.log_part import listed, whole_frames, written
+from fraud_scoring.decision_log import segments
 from fraud_scoring.decision_log.segments import HEAD_FILE, PRUNED_SUFFIX, SUFFIX, frames_of, root_path, segment_path
 from fraud_scoring.decision_log.verification import is_held
 from fraud_scoring.disk import sync
@@ -106,24 +105,13 @@ class Shipping:
                 if there.read() != before:
                     raise _written_on(target.parent)
         if not is_closed:
-            new = new[: _whole(new)]
+            new = new[: whole_frames(new)]
         if new:
             with target.open("ab") as writing:
                 writing.write(new)
                 writing.flush()
                 os.fsync(writing.fileno())
         return len(new)
-
-
-def _whole(data: bytes) -> int:
-    """Where the last whole frame ends; all of it where something is no frame, for `verify_log` to name."""
-    at = 0
-    try:
-        while (frame := decode(data, at)) is not None:
-            at += frame.size
-    except LogDamaged:
-        return len(data)
-    return at
 
 
 def _same(one: Path, other: Path) -> bool:

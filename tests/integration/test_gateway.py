@@ -61,16 +61,6 @@ def servers(
 
 
 @pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Issuer:
-    return Issuer()
-
-
-@pytest.fixture(scope="module")
 def gateway(
     servers: list[Server], authority: Authority, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningGateway]:

@@ -21,7 +21,7 @@ from fraud_scoring.decision_log import Decisions
 from fraud_scoring.routes import Routes
 from fraudctl.cli import main
 from support.decision_logs import DecisionLog, decision_log
-from support.rollouts import CANARY, CHAMPION, QUICK, Answer, RoutedLog, decisions_of, repository
+from support.rollouts import CANARY, CHAMPION, PATIENT, QUICK, Answer, RoutedLog, decisions_of, raised, repository
 
 
 class Killed(BaseException):
@@ -110,10 +110,7 @@ def good(answers: Decisions) -> Decisions:
 
 def declining(answers: Decisions) -> Decisions:
     """Scores five times as high."""
-    score = np.minimum(answers.score * np.float32(5.0), np.float32(1.0))
-    verdict = answers.verdict.copy()
-    verdict[:, 0] = decisions_of(score)
-    return replace(answers, score=score, verdict=verdict)
+    return raised(answers, 5.0)
 
 
 def falling_back(answers: Decisions) -> Decisions:
@@ -148,7 +145,6 @@ def staged(tmp_path: Path, log: DecisionLog) -> Iterator[Callable[..., Stage]]:
 
 
 Staged = Callable[..., Stage]
-PATIENT = replace(QUICK, steps=tuple(replace(step, least_s=1e6) for step in QUICK.steps))
 STEPS_UP = [("done", "step up", 2_500), ("done", "step up", 5_000), ("done", "promote", 10_000)]
 
 

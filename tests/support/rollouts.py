@@ -30,6 +30,8 @@ QUICK: Final = JudgeSettings(
     slots=1 << 14,
 )
 """Steps of seconds, for logs that a test can write."""
+PATIENT: Final = replace(QUICK, steps=tuple(replace(step, least_s=1e6) for step in QUICK.steps))
+"""The same, and no step is ever long enough to go forward."""
 Answer = Callable[[Decisions], Decisions]
 
 
@@ -56,6 +58,14 @@ def decisions_of(score: np.ndarray) -> np.ndarray:
     """What the thresholds make of scores."""
     review, decline = THRESHOLDS
     return (score >= review).astype(np.int64) + (score >= decline)
+
+
+def raised(answers: Decisions, factor: float) -> Decisions:
+    """Answers with scores so many times as high, and what the thresholds make of them."""
+    score = np.minimum(answers.score * np.float32(factor), np.float32(1.0))
+    verdict = answers.verdict.copy()
+    verdict[:, 0] = decisions_of(score)
+    return replace(answers, score=score, verdict=verdict)
 
 
 def rows(n: int, *, at_us: int = 0, seed: int = 1, bucket: int | None = None, **columns: object) -> Rows:

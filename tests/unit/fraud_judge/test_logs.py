@@ -26,10 +26,9 @@ from fraud_scoring.decision_log import Decisions
 from fraud_scoring.decision_log.segments import segment_path
 from fraud_scoring.routes import Routes
 from support.decision_logs import FRONT_DOOR, MINUTE_US, DecisionLog, decision_log
-from support.rollouts import CANARY, CHAMPION, QUICK, Answer, RoutedLog, decisions_of, repository, rows
+from support.rollouts import CANARY, CHAMPION, PATIENT, QUICK, Answer, RoutedLog, raised, repository, rows
 from support.rows import DEFAULT_SCHEMA
 
-PATIENT = replace(QUICK, steps=tuple(replace(step, least_s=1e6) for step in QUICK.steps))
 A_SECOND = 400
 """Rows."""
 
@@ -114,10 +113,7 @@ def fleet(tmp_path: Path) -> Iterator[MakeFleet]:
 
 def declining(answers: Decisions) -> Decisions:
     """Scores twice as high."""
-    score = np.minimum(answers.score * np.float32(2.0), np.float32(1.0))
-    verdict = answers.verdict.copy()
-    verdict[:, 0] = decisions_of(score)
-    return replace(answers, score=score, verdict=verdict)
+    return raised(answers, 2.0)
 
 
 @pytest.mark.parametrize(
