@@ -120,6 +120,9 @@ def require_system_parts() -> None:
     # onnxruntime and LightGBM are linked with OpenMP; slim images leave it out.
     if ctypes.util.find_library("gomp") is None and not apt("libgomp1"):
         raise Refused("libgomp is missing; LightGBM loads it. Run: apt-get install libgomp1")
+    # the server's backend in C is compiled for this machine
+    if not shutil.which(os.environ.get("CC", "cc")) and not apt("gcc", "libc6-dev"):
+        raise Refused("a C compiler is missing; the server's backend needs it. Run: apt-get install gcc libc6-dev")
 
 
 def install_faster_allocator() -> None:

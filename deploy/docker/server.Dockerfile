@@ -32,6 +32,14 @@ COPY loadtest /opt/fraudserve/loadtest
 COPY deploy /opt/fraudserve/deploy
 ARG REQUIREMENTS=server
 RUN /build/install-packages "${REQUIREMENTS}"
+# the backend in C, for the C library of this base; no compiler goes into the image
+# hadolint ignore=DL3008
+RUN if ! command -v cc; then \
+        apt-get update \
+        && apt-get install -y --no-install-recommends gcc libc6-dev \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi \
+    && /opt/fraudserve/python_backend/coalesce/build /opt/fraudserve/python_backend/coalesce/libtriton_coalesce.so
 
 FROM base AS server
 LABEL org.opencontainers.image.title="fraudserve server"

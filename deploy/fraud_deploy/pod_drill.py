@@ -20,7 +20,7 @@ from fraud_deploy.toolbox import Toolbox
 from fraud_server.ports import free_ports
 
 _PASSWORD: Final = "correct horse battery staple/&?"  # noqa: S105 - of a Redis that lives for a minute
-_GIT_MODELS: Final = ("fraud_score", "fraud_feedback", "release_template")
+_GIT_MODELS: Final = ("fraud_score", "fraud_front_door", "fraud_feedback", "release_template")
 
 
 def run_server_pod(toolbox: Toolbox, documents: list[Document]) -> None:

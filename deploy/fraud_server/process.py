@@ -25,7 +25,7 @@ from fraud_scoring.settings import (
     STORE_IDS_VARIABLE,
     STORE_VARIABLE,
 )
-from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL
+from fraud_scoring.wire import FEEDBACK_MODEL, FRONT_DOOR_MODEL, SCORE_MODEL
 from fraud_server.allocator import allocator_environment
 from fraud_server.errors import CannotServe
 from fraud_server.repository_calls import ADMIN_HEADER, RepositoryCalls
@@ -46,9 +46,13 @@ PROCESS_FILE: Final = "server.json"
 """In the run folder while a server runs: its process id and address."""
 
 
+OWN_MODELS: Final = (SCORE_MODEL, FRONT_DOOR_MODEL, FEEDBACK_MODEL)
+"""What is served beside releases."""
+
+
 def served_models(releases: Sequence[int]) -> list[str]:
     """The releases' ensembles, the front door and the feedback model."""
-    return [*(ensemble_name(number) for number in releases), SCORE_MODEL, FEEDBACK_MODEL]
+    return [*(ensemble_name(number) for number in releases), *OWN_MODELS]
 
 
 class TritonProcess:
@@ -92,7 +96,9 @@ class TritonProcess:
         """
         if self._process.poll() is not None:
             return f"tritonserver ended ({_exit_reason(self._process.returncode)})"
-        lost = [model for model in (SCORE_MODEL, FEEDBACK_MODEL) if model in self._stubs and self._trouble_of(model)]
+        lost = [
+            model for model in (FRONT_DOOR_MODEL, FEEDBACK_MODEL) if model in self._stubs and self._trouble_of(model)
+        ]
         return f"the python process of {' and '.join(lost)} died or stood still" if lost else None
 
     def still_stubs(self) -> dict[str, str]:
@@ -133,7 +139,8 @@ class TritonProcess:
         front door's queue. So the front door goes first: an unloaded model answers what it has taken, and nothing more.
         """
         if self._process.poll() is None:
-            self._repository.unload((SCORE_MODEL, FEEDBACK_MODEL), DRAIN_SECONDS)
+            for models in ((SCORE_MODEL, FEEDBACK_MODEL), (FRONT_DOOR_MODEL,)):
+                self._repository.unload(models, DRAIN_SECONDS)
             self._process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(DRAIN_SECONDS + 2)

@@ -25,10 +25,10 @@ from fraud_release.trust import TrustSettings
 from fraud_scoring.releases import release_name
 from fraud_scoring.routes import Routes
 from fraud_scoring.windows import Int64
-from fraud_scoring.wire import FEEDBACK_MODEL, SCORE_MODEL, VERDICT_SOURCE, Source
+from fraud_scoring.wire import VERDICT_SOURCE, Source
 from fraud_server.errors import CannotServe
 from fraud_server.ports import free_ports
-from fraud_server.process import PROCESS_FILE
+from fraud_server.process import OWN_MODELS, PROCESS_FILE
 from fraud_server.settings import Ports, ServeSettings
 from fraud_server.supervisor import supervised
 
@@ -63,7 +63,7 @@ def measure(
 def _prepare(repository: Path, release: int, trust: TrustSettings, folder: Path) -> ServeSettings:
     models, home = folder / "models", folder / "home"
     models.mkdir()
-    for name in (SCORE_MODEL, FEEDBACK_MODEL):
+    for name in OWN_MODELS:
         shutil.copytree(repository / name, models / name, ignore=shutil.ignore_patterns("__pycache__"))
     copy_release(repository, release, trust, models)
     Routes(release).write(models)

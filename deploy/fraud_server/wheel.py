@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import fraud_scoring
+from fraud_server.compiled import LIBRARY, coalesce_library
 from fraud_server.errors import CannotServe
 
 TRITON_VARIABLE: Final = "FRAUD_TRITON"
@@ -84,9 +85,10 @@ class TritonWheel:
         return f"{own}:{self.beside}" if self.beside else own
 
     def make_backends(self, folder: Path) -> None:
-        """Make `folder` a backend directory: copies of Triton's python and of others, and our onnxruntime on top.
+        """Make `folder` a backend directory: Triton's python and others, copied, and our coalesce and onnxruntime.
 
-        Ours is served in NVIDIA's image too: the same library and version answers there as where the release was made.
+        Our onnxruntime serves in NVIDIA's image too: the library and version that answers is that which the release was
+        made with.
         """
         shutil.rmtree(folder, ignore_errors=True)
         python = folder / "python"
@@ -97,6 +99,9 @@ class TritonWheel:
         for name in _OTHER_BACKENDS:
             if (other := self.python_backend.parent / name).is_dir():
                 shutil.copytree(other, folder / name)
+        coalesce = folder / "coalesce"
+        coalesce.mkdir()
+        shutil.copyfile(coalesce_library(), coalesce / LIBRARY)
         onnxruntime = folder / "onnxruntime"
         onnxruntime.mkdir()
         source = Path(fraud_scoring.__file__).parent.parent / "onnxruntime" / "model.py"

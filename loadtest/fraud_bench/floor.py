@@ -1,7 +1,8 @@
 """The floor: what Triton and its python backend cost before anybody computes anything.
 
 Two models answer a transaction with itself: `identity`, one python hop, and `identity_chain`, an ensemble of three.
-They are served with the settings of the real server, each batched and instanced as the front door is.
+They are served with the settings of the real server. Each has one instance, as the front door, and Triton's dynamic
+batcher.
 """
 
 from __future__ import annotations

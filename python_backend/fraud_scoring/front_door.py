@@ -27,11 +27,10 @@ from fraud_scoring.windows import Int64
 
 
 class Request(NamedTuple):
-    """One caller's request: `rows` [N, C] as sent, its parameters as JSON text, whether it asks for `features`."""
+    """One caller's request: `rows` [N, C] as sent, and its parameters as JSON text."""
 
     rows: Int64
     parameters: str = ""
-    wants_features: bool = False
 
 
 Reply = Answers | FraudError

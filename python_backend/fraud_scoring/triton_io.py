@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
-from fraud_scoring import wire
+from fraud_scoring import coalesced, wire
 from fraud_scoring.decision_log import LogUnavailable
 from fraud_scoring.errors import FraudError, InvalidInput, ReleaseLate, ReleaseUnavailable, StoreUnavailable
 from fraud_scoring.features import Float32
@@ -31,21 +31,8 @@ from fraud_scoring.settings import SERVED, Settings
 Array = npt.NDArray[Any]
 Execute = Callable[[Any, Sequence[Any]], list[Any]]
 
-_UNAVAILABLE = (LogUnavailable, StoreUnavailable, ReleaseUnavailable)
-
-
-def _number_types_by_table() -> None:
-    """Let the backend look up the number of a tensor's type, where it asked a chain of comparisons for each tensor.
-
-    That was a third of what a tensor costs. A Triton without that function is left as it is.
-    """
-    chain: Callable[[Any], int] | None = getattr(pb_utils, "numpy_to_triton_type", None)
-    if chain is not None:
-        table = {kind: chain(kind) for kind in map(np.dtype, (np.float32, np.int32, np.int64))}
-        pb_utils.numpy_to_triton_type = lambda kind: table.get(kind) or chain(kind)
-
-
-_number_types_by_table()
+_NOT_NOW = (LogUnavailable, StoreUnavailable, ReleaseUnavailable)
+_INTERNAL, _INVALID_ARG, _UNAVAILABLE = 1, 3, 4
 
 
 def repository_of(arguments: dict[str, str]) -> Path:
@@ -81,14 +68,18 @@ def responses(rows: Sequence[int], **outputs: Array) -> list[Any]:
     return out
 
 
+def error_code(error: FraudError) -> int:
+    """The number of an error's kind in Triton's C API."""
+    if isinstance(error, InvalidInput):
+        return _INVALID_ARG
+    return _UNAVAILABLE if isinstance(error, _NOT_NOW) else _INTERNAL
+
+
 def error_response(error: FraudError) -> Any:
     """A response that refuses, with the gRPC status of the error's kind."""
     # the stub adds its names to the module after it has imported the model: they cannot be used at import
     codes = pb_utils.TritonError
-    if isinstance(error, InvalidInput):
-        code = codes.INVALID_ARG
-    else:
-        code = codes.UNAVAILABLE if isinstance(error, _UNAVAILABLE) else codes.INTERNAL
+    code = {_INVALID_ARG: codes.INVALID_ARG, _UNAVAILABLE: codes.UNAVAILABLE}.get(error_code(error), codes.INTERNAL)
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
 
 
@@ -100,27 +91,32 @@ def answering_all(execute: Execute) -> Execute:
         try:
             return execute(model, requests)
         except Exception:  # noqa: BLE001 - the last edge before the caller
-            pb_utils.Logger.log_error(traceback.format_exc())
-            failure = FraudError("the request could not be answered by a fault here; the server's log says more")
-            return [error_response(failure) for _ in requests]
+            return [error_response(_fault()) for _ in requests]
 
     return guarded
 
 
-def front_door_request(request: Any) -> Request:
-    """A caller's request as the front door takes it."""
-    wants_features = wire.FEATURES in request.requested_output_names()
-    return Request(array(request, wire.TRANSACTION), request.parameters(), wants_features)
+def _fault() -> FraudError:
+    """Tell the server's log of the exception that is being handled, and the caller that there was one."""
+    pb_utils.Logger.log_error(traceback.format_exc())
+    return FraudError("the request could not be answered by a fault here; the server's log says more")
 
 
-def front_door_response(reply: Reply, wants_features: bool) -> Any:
-    """The front door's reply as Triton's."""
-    if isinstance(reply, FraudError):
-        return error_response(reply)
-    tensors = [pb_utils.Tensor(wire.SCORE, reply.score), pb_utils.Tensor(wire.VERDICT, reply.verdict)]
-    if wants_features:
-        tensors.append(pb_utils.Tensor(wire.FEATURES, reply.features))
-    return pb_utils.InferenceResponse(tensors)
+def front_door_response(request: Any, answer: Callable[[Sequence[Request]], list[Reply]]) -> Any:
+    """Triton's response to what the backend `coalesce` made of several callers' requests; `answer` answers those."""
+    lines = array(request, coalesced.PARAMETERS).tobytes()
+    try:
+        requests = coalesced.taken_apart(array(request, wire.TRANSACTION), array(request, coalesced.MEMBERS), lines)
+    except InvalidInput as refusal:
+        return error_response(refusal)
+    try:
+        replies = answer(requests)
+    except Exception:  # noqa: BLE001 - the last edge before the caller
+        replies = [_fault()] * len(requests)
+    outputs = coalesced.joined(replies, requests, error_code)
+    if wire.FEATURES not in request.requested_output_names():
+        del outputs[wire.FEATURES]
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
 
 
 def call_model(number: int, features: Float32) -> Float32:

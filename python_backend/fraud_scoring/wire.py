@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_DEADLINE_US",
     "FEATURES",
     "FEEDBACK_MODEL",
+    "FRONT_DOOR_MODEL",
     "LABEL",
     "LABEL_COLUMNS",
     "MAX_DEADLINE_US",
@@ -48,6 +49,8 @@ __all__ = [
 ]
 
 SCORE_MODEL: Final = "fraud_score"
+FRONT_DOOR_MODEL: Final = "fraud_front_door"
+"""What `fraud_score` calls once for all requests of a batch; not for callers."""
 FEEDBACK_MODEL: Final = "fraud_feedback"
 
 TRANSACTION: Final = "transaction"

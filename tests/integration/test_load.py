@@ -37,9 +37,9 @@ def slow_server(served_repository: Path, tmp_path_factory: pytest.TempPathFactor
     """A server whose front door sleeps before each batch."""
     folder = tmp_path_factory.mktemp("slow")
     repository = Path(shutil.copytree(served_repository, folder / "models"))
-    model = repository / "fraud_score" / "1" / "model.py"
+    model = repository / "fraud_front_door" / "1" / "model.py"
     text = model.read_text(encoding="utf-8")
-    first = "        asked = ["
+    first = "        return ["
     assert first in text
     model.write_text(text.replace(first, f"        __import__('time').sleep({DELAY_S})\n{first}"), encoding="utf-8")
     with Server(repository, folder / "home") as running:
@@ -64,8 +64,8 @@ def test_a_short_smoke_passes_and_leaves_its_result(server: Server, tmp_path: Pa
     assert len(found.requests) == said["totals"]["arrivals"] == said["totals"]["ok"]
     assert (found.requests.source == 0).all()
     assert {"fraud_score", "fraud_r0001"} <= found.server.models.keys()
-    assert {"tritonserver", "fraud_score", "generator 0"} <= found.server.processes.keys()
-    assert np.nansum(found.server.processes["fraud_score"].cpu) > 0
+    assert {"tritonserver", "fraud_front_door", "generator 0"} <= found.server.processes.keys()
+    assert np.nansum(found.server.processes["fraud_front_door"].cpu) > 0
     asked = sum(figure for figure in found.server.models["fraud_score"].requests_per_s if np.isfinite(figure))
     assert asked > 0
 

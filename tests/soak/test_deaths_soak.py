@@ -27,7 +27,7 @@ def mortal(served_repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
         yield running
 
 
-@pytest.mark.parametrize("part", ["tritonserver", "fraud_score", "fraud_feedback"])
+@pytest.mark.parametrize("part", ["tritonserver", "fraud_front_door", "fraud_feedback"])
 def test_a_part_that_is_killed_is_noticed_and_replaced_in_time(part: str, mortal: Server, fresh: Fresh) -> None:
     with FraudClient(mortal.url, deadline=PATIENT) as client:
         client.score(fresh.transaction())

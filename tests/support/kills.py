@@ -356,7 +356,7 @@ class Lives:
         """Who dies in this life, in order; the last one takes the answers with it."""
         rng = self._rng
         plan = [name for name, share in (("fraud_feedback", 0.5), ("fraud_features", 0.3)) if rng.random() < share]
-        return [*plan, rng.choice(["server", "fraud_score"])]
+        return [*plan, rng.choice(["server", "fraud_front_door"])]
 
     def _kill(self, name: str, pid: int) -> None:
         with suppress(ProcessLookupError):

@@ -13,7 +13,7 @@ from fraud_scoring.routes import Routes
 from fraud_scoring.schema import default_schema
 
 MODEL_REPOSITORY: Final = Path(__file__).parents[2] / "model_repository"
-IN_GIT: Final = ("fraud_score", "fraud_feedback", "release_template")
+IN_GIT: Final = ("fraud_score", "fraud_front_door", "fraud_feedback", "release_template")
 """What a repository holds before its first release."""
 SETTINGS: Final = SimulatorSettings(customers=300, terminals=600, days=75)
 PLAN: Final = Plan(days=SplitDays(train=40, validation=7, test=7), trees=60)

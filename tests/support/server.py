@@ -28,7 +28,7 @@ from fraud_client import Unavailable
 
 FRAUDCTL: Final = Path(sys.executable).with_name("fraudctl")
 SHARED_MEMORY: Final = Path("/dev/shm")
-STUBS: Final = ("fraud_score", "fraud_feedback", "fraud_features", "fraud_model", "fraud_decision")
+STUBS: Final = ("fraud_front_door", "fraud_feedback", "fraud_features", "fraud_model", "fraud_decision")
 """The models that run in a python process of their own, without their release's number."""
 FIRST_PORT: Final = 20_000
 PORTS: Final = 12_000

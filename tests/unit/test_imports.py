@@ -156,7 +156,7 @@ def test_the_model_files_of_the_repository_are_there() -> None:
     """Else the tests above would look at nothing."""
     names = {str(path.relative_to(ROOT)) for path in MODEL_FILES}
     assert {
-        "model_repository/fraud_score/1/model.py",
+        "model_repository/fraud_front_door/1/model.py",
         "model_repository/fraud_feedback/1/model.py",
         "model_repository/release_template/features/1/model.py",
         "model_repository/release_template/decision/1/model.py",

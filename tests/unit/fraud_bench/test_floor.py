@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from fraud_bench.floor import ONE_HOP, THREE_HOPS, write_repository
+from fraud_scoring.wire import FRONT_DOOR_MODEL
 from support.release import MODEL_REPOSITORY
 
 
@@ -14,10 +15,17 @@ def settings(config: str) -> list[str]:
     return sorted(re.findall(r"^(?:max_batch_size|dynamic_batching|instance_group).*$", config, re.MULTILINE))
 
 
-def test_a_hop_is_batched_and_instanced_as_the_front_door(tmp_path: Path) -> None:
+def test_a_hop_has_tritons_batcher_the_limit_of_what_callers_name_and_the_instance_of_the_front_door(
+    tmp_path: Path,
+) -> None:
     repository = write_repository(tmp_path, 5)
-    front_door = (MODEL_REPOSITORY / "fraud_score" / "config.pbtxt").read_text()
-    assert settings((repository / ONE_HOP / "config.pbtxt").read_text()) == settings(front_door)
+    named, behind = (
+        (MODEL_REPOSITORY / name / "config.pbtxt").read_text() for name in ("fraud_score", FRONT_DOOR_MODEL)
+    )
+    (limit,) = (line for line in settings(named) if line.startswith("max_batch_size"))
+    (instance,) = (line for line in settings(behind) if line.startswith("instance_group"))
+    hop = (repository / ONE_HOP / "config.pbtxt").read_text()
+    assert settings(hop) == ["dynamic_batching { }", instance, limit]
 
 
 def test_the_chain_hands_the_transaction_through_three_models(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Inside:
         if call.model == wire.FEEDBACK_MODEL:
             check_labels(call.rows)
             return {wire.ACCEPTED: self.store.label(call.rows).astype(np.int32)[:, None]}
-        reply = self._door.answer([Request(call.rows, json.dumps(dict(call.parameters)), wants_features=True)])[0]
+        reply = self._door.answer([Request(call.rows, json.dumps(dict(call.parameters)))])[0]
         if isinstance(reply, FraudError):
             raise InvalidRequest(str(reply))
         return {"score": reply.score, "verdict": reply.verdict, "features": reply.features}

@@ -136,8 +136,8 @@ def house() -> House:
     return House()
 
 
-def ask(*rows: list[int], parameters: str = "", wants_features: bool = False) -> Request:
-    return Request(matrix(*rows), parameters, wants_features)
+def ask(*rows: list[int], parameters: str = "") -> Request:
+    return Request(matrix(*rows), parameters)
 
 
 def answered(reply: Reply) -> Answers:

@@ -67,8 +67,8 @@ def front_door(store: MemoryStore, release: FakeRelease) -> FrontDoor:
     return FrontDoor(DEFAULT_SCHEMA, store, release, now_us=Clock())
 
 
-def ask(*rows: list[int], parameters: str = "", wants_features: bool = False) -> Request:
-    return Request(matrix(*rows), parameters, wants_features)
+def ask(*rows: list[int], parameters: str = "") -> Request:
+    return Request(matrix(*rows), parameters)
 
 
 def answered(reply: Reply) -> Answers:
@@ -256,7 +256,7 @@ def random_request(rng: np.random.Generator, ids: int) -> tuple[Request, str]:
         return Request(rows, '{"deadline_us": -1}'), "parameter deadline_us is -1"
     if kind == 6:
         return Request(rows, DRY_RUN), ""
-    return Request(rows, wants_features=bool(kind % 2)), ""
+    return Request(rows), ""
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -427,9 +427,7 @@ def test_answers_of_releases_with_different_features_are_joined_and_the_narrower
 ) -> None:
     front_door.answer([ask(row(1))])
     release.number, release.features = 8, 5
-    replies = front_door.answer(
-        [ask(row(1), row(2), wants_features=True), ask(row(1), wants_features=True), ask(row(2), wants_features=True)]
-    )
+    replies = front_door.answer([ask(row(1), row(2)), ask(row(1)), ask(row(2))])
     joined, first, second = map(answered, replies)
     assert joined.verdict[:, 4].tolist() == [7, 8]
     assert (first.features.shape, second.features.shape) == ((1, 3), (1, 5))

@@ -49,7 +49,9 @@ def test_what_was_attacked_in_this_triton_is_shut_to_who_has_not_the_key(command
 
 def test_only_the_models_that_are_named_are_loaded(command: list[str]) -> None:
     assert values(command, "--model-control-mode") == ["explicit"]
-    assert values(command, "--load-model") == ["fraud_r0003", "fraud_r0004", "fraud_score", "fraud_feedback"]
+    assert values(command, "--load-model") == [
+        "fraud_r0003", "fraud_r0004", "fraud_score", "fraud_front_door", "fraud_feedback",
+    ]  # fmt: skip
     assert "--disable-auto-complete-config" in command
 
 

@@ -89,6 +89,7 @@ def test_the_backends_of_an_image_are_pythons_tensorrts_and_our_own(image: Path,
     assert {str(path.relative_to(tmp_path / "backends")) for path in (tmp_path / "backends").rglob("*.*")} == {
         "python/libtriton_python.so",
         "tensorrt/libtriton_tensorrt.so",
+        "coalesce/libtriton_coalesce.so",
         "onnxruntime/model.py",
     }
 
@@ -100,6 +101,7 @@ def test_the_backend_folder_holds_pythons_backend_and_ours_as_plain_files(instal
         "python/libtriton_python.so",
         "python/triton_python_backend_utils.py",
         "python/triton_python_backend_stub",
+        "coalesce/libtriton_coalesce.so",
         "onnxruntime/model.py",
     }
     assert not any(path.is_symlink() for path in backends.rglob("*"))

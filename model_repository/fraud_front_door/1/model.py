@@ -13,12 +13,7 @@ class TritonPythonModel:
 
     @triton_io.answering_all
     def execute(self, requests):
-        asked = [triton_io.front_door_request(request) for request in requests]
-        replies = self.serving.answer(asked)
-        return [
-            triton_io.front_door_response(reply, request.wants_features)
-            for reply, request in zip(replies, asked, strict=True)
-        ]
+        return [triton_io.front_door_response(request, self.serving.answer) for request in requests]
 
     def finalize(self):
         self.serving.close()

@@ -1,0 +1,282 @@
+"""The backend `coalesce` in a real Triton, before a model that says what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc_client
+import tritonclient.grpc.aio as grpc_aio
+from tritonclient.utils import InferenceServerException
+
+from fraud_server.ports import free_ports
+from fraud_server.process import TritonProcess
+from fraud_server.settings import Ports, ServeSettings
+from support.release import MODEL_REPOSITORY
+
+pytestmark = pytest.mark.triton
+
+TARGET: Final = '''
+import json, pathlib, time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+HELD = pathlib.Path(__file__).with_name("held")
+ASKED = pathlib.Path(__file__).with_name("asked")
+
+
+class TritonPythonModel:
+    """Score: the parameter `mark`. Verdict: call, requests and rows in it, place in it. A row of -1 is refused."""
+
+    calls = 0
+
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        rows, members, lines = (
+            pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+            for name in ("transaction", "members", "parameters")
+        )
+        ASKED.touch()
+        while HELD.exists():
+            time.sleep(0.002)
+        self.calls += 1
+        lines = lines.tobytes().decode().splitlines()
+        marks = [json.loads(line or "{}").get("mark", 0.0) for line in lines]
+        texts = [json.dumps(mark) if isinstance(mark, str) else "" for mark in marks]
+        place = np.repeat(np.arange(len(members)), members)
+        first = rows[np.cumsum(members) - members, 0]
+        if (first == -3).any():
+            raise ValueError("as it was told")
+        verdict = np.zeros((len(rows), 6), np.int32)
+        verdict[:, 0], verdict[:, 1], verdict[:, 2] = self.calls, len(members), len(rows)
+        verdict[:, 3], verdict[:, 4] = place, first[place]
+        score = np.array([0 if text else mark for mark, text in zip(marks, texts)], np.float32)[place].reshape(-1, 1)
+        outputs = {"score": score, "verdict": verdict, "features": rows.astype(np.float32)}
+        refusals = ["3 refused,  as said" if value == -1 else text and "4 " + text for value, text in zip(first, texts)]
+        if any(refusals):
+            outputs["refusals"] = np.frombuffer("".join(line + "\\n" for line in refusals).encode(), np.uint8)
+        if (first == -2).any():
+            outputs["widths"] = np.where(first == -2, 1, rows.shape[1]).astype(np.int32)
+        wanted = [*request.requested_output_names()]
+        return pb_utils.InferenceResponse([pb_utils.Tensor(n, v) for n, v in outputs.items() if n in wanted])
+'''
+
+
+class Front:
+    """A server of `fraud_score` as it is in git, with a target of ours."""
+
+    def __init__(self, url: str, folder: Path, process: TritonProcess) -> None:
+        self.url = url
+        self.process = process
+        self._held, self._asked = (folder / name for name in ("held", "asked"))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While this lasts the target answers nothing."""
+        self._asked.unlink(missing_ok=True)
+        self._held.touch()
+        try:
+            yield
+        finally:
+            self._held.unlink()
+
+    async def until_asked(self) -> None:
+        """Until the target has a call that it holds."""
+        give_up = time.monotonic() + 30
+        while not self._asked.exists():
+            assert time.monotonic() < give_up, "the target is not asked"
+            await asyncio.sleep(0.002)
+
+    def together(self, requests: list[dict[str, Any]]) -> list[Any]:
+        """The answers, or errors, to requests that wait while a first one is being answered."""
+
+        async def run() -> list[Any]:
+            async with grpc_aio.InferenceServerClient(self.url) as triton:
+                with self.held():
+                    first = asyncio.create_task(triton.infer("fraud_score", **request(rows(1))))
+                    await self.until_asked()
+                    tasks = [asyncio.create_task(triton.infer("fraud_score", **one)) for one in requests]
+                    for _ in range(20):  # on the same connection: the requests have come before these are answered
+                        await triton.get_inference_statistics("fraud_score")
+                await first
+                return await asyncio.gather(*tasks, return_exceptions=True)
+
+        return asyncio.run(run())
+
+
+def rows(count: int, *, first: int = 7, columns: int = 5) -> np.ndarray:
+    made = np.arange(count * columns, dtype=np.int64).reshape(count, columns)
+    made[0, 0] = first
+    return made
+
+
+def request(
+    values: np.ndarray, outputs: tuple[str, ...] = ("score", "verdict"), **parameters: str | int | bool | float
+) -> dict[str, Any]:
+    tensor = grpc_client.InferInput("transaction", values.shape, "INT64")
+    tensor.set_data_from_numpy(values)
+    wanted = [grpc_client.InferRequestedOutput(name) for name in outputs]
+    return {"inputs": [tensor], "outputs": wanted, "parameters": parameters or None}
+
+
+def wait_for(said: Callable[[], bool], process: TritonProcess) -> None:
+    give_up = time.monotonic() + 60
+    while True:
+        try:
+            if said():
+                return
+        except InferenceServerException:
+            pass
+        assert time.monotonic() < give_up, process.last_error()
+        time.sleep(0.02)
+
+
+def write(repository: Path, name: str, config: str, model: str = "") -> None:
+    version = repository / name / "1"
+    version.mkdir(parents=True)
+    (repository / name / "config.pbtxt").write_text(config, encoding="utf-8")
+    (version / "model.py").write_text(model, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    folder = tmp_path_factory.mktemp("coalesce")
+    repository = folder / "models"
+    score, door = (
+        (MODEL_REPOSITORY / name / "config.pbtxt").read_text() for name in ("fraud_score", "fraud_front_door")
+    )
+    write(repository, "fraud_score", score)
+    write(repository, "fraud_front_door", door, TARGET)
+    write(
+        repository,
+        "of_nobody",
+        score.replace('"fraud_score"', '"of_nobody"').replace('"fraud_front_door"', '"nobody"'),
+    )
+    ports = Ports(*free_ports(3))
+    process = TritonProcess(
+        ServeSettings(repository, folder / "home", ports, store_url="", log_mode="off"),
+        ["fraud_front_door", "fraud_score", "of_nobody"],
+    )
+    try:
+        found = Front(f"127.0.0.1:{ports.grpc}", repository / "fraud_front_door" / "1", process)
+        with grpc_client.InferenceServerClient(found.url) as triton:
+            wait_for(triton.is_server_ready, process)
+        yield found
+    finally:
+        process.kill()
+
+
+def test_what_comes_while_a_call_is_out_is_one_call_and_each_gets_its_own_rows(front: Front) -> None:
+    sizes = [1, 5, 1, 64, 2, 200, 27, *[1] * 50]
+    answers = front.together([request(rows(size, first=i)) for i, size in enumerate(sizes)])
+    verdicts = [answer.as_numpy("verdict") for answer in answers]
+    assert [verdict.shape for verdict in verdicts] == [(size, 6) for size in sizes]
+    assert [verdict[:, 4].tolist() for verdict in verdicts] == [[i] * size for i, size in enumerate(sizes)]
+    assert len({int(verdict[0, 0]) for verdict in verdicts}) <= 10, "a few may have missed the call of the others"
+
+
+def test_each_gets_the_outputs_that_it_asks_for(front: Front) -> None:
+    asked = [("verdict",), ("features", "score"), ("score",), ("score", "verdict", "features")]
+    answers = front.together([request(rows(3), outputs) for outputs in asked])
+    got = [{output["name"] for output in answer.get_response(as_json=True)["outputs"]} for answer in answers]
+    assert got == [set(names) for names in asked]
+    assert answers[1].as_numpy("features").tolist() == rows(3).astype(np.float32).tolist()
+
+
+def test_requests_of_other_widths_are_other_calls(front: Front) -> None:
+    widths = [5, 5, 4, 4, 5, 9]
+    answers = front.together([request(rows(2, columns=width), ("verdict", "features")) for width in widths])
+    assert [answer.as_numpy("features").shape for answer in answers] == [(2, width) for width in widths]
+    for answer, width in zip(answers, widths, strict=True):
+        assert (answer.as_numpy("verdict")[:, 2] <= 2 * widths.count(width)).all()
+
+
+def test_a_refusal_is_for_its_own_request_with_its_code_and_text(front: Front) -> None:
+    firsts = [7, -1, 7, -1, -1, 7]
+    answers = front.together([request(rows(2, first=first)) for first in firsts])
+    for first, answer in zip(firsts, answers, strict=True):
+        if first == 7:
+            assert answer.as_numpy("verdict")[:, 4].tolist() == [7, 7]
+        else:
+            assert isinstance(answer, InferenceServerException)
+            assert (answer.status(), answer.message()) == ("StatusCode.INVALID_ARGUMENT", "refused,  as said")
+
+
+def test_features_of_another_width_are_cut_for_their_own_request(front: Front) -> None:
+    firsts = [7, -2, 7]
+    answers = front.together([request(rows(2, first=first), ("features", "score")) for first in firsts])
+    assert [answer.as_numpy("features").shape for answer in answers] == [(2, 5), (2, 1), (2, 5)]
+    assert answers[1].as_numpy("features").tolist() == [[-2.0], [5.0]]
+
+
+def test_parameters_reach_the_target_each_with_its_own_request(front: Front) -> None:
+    marks = [3, 0.5, True, 4, 2**40]
+    answers = front.together([request(rows(1), mark=mark) for mark in marks])
+    assert [float(answer.as_numpy("score")[0, 0]) for answer in answers] == [float(np.float32(mark)) for mark in marks]
+
+
+@pytest.mark.parametrize("text", ['a "quoted" \\ word', "two\nlines\tand a tab", "naïve – ü 中", "\x01\x1f", ""])
+def test_text_in_a_parameter_comes_as_it_was_sent(front: Front, text: str) -> None:
+    (answer,) = front.together([request(rows(1), mark=text)])
+    assert isinstance(answer, InferenceServerException)
+    assert (answer.status(), answer.message()) == ("StatusCode.UNAVAILABLE", json.dumps(text))
+
+
+def test_a_call_has_at_most_4096_rows(front: Front) -> None:
+    answers = front.together([request(rows(1000, first=i)) for i in range(12)])
+    verdicts = [answer.as_numpy("verdict") for answer in answers]
+    assert [int(verdict[0, 4]) for verdict in verdicts] == list(range(12))
+    assert max(int(verdict[0, 2]) for verdict in verdicts) <= 4096
+
+
+def test_a_target_that_fails_is_an_error_to_all_that_it_was_asked_for_and_to_no_other(front: Front) -> None:
+    answers = front.together([request(rows(1, first=first)) for first in (7, -3, 7)])
+    assert all(isinstance(answer, InferenceServerException) for answer in answers[1:2])
+    assert all("as it was told" in str(answer) for answer in answers if isinstance(answer, InferenceServerException))
+    (after,) = front.together([request(rows(1))])
+    assert after.as_numpy("verdict")[0, 4] == 7
+
+
+def test_a_target_that_is_not_served_is_named(front: Front) -> None:
+    with (
+        grpc_client.InferenceServerClient(front.url) as triton,
+        pytest.raises(InferenceServerException, match="'nobody'"),
+    ):
+        triton.infer("of_nobody", **request(rows(1)))
+
+
+def test_two_hundred_callers_at_once_get_each_their_own(front: Front) -> None:
+    async def one(triton: Any, caller: int) -> None:
+        for turn in range(20):
+            first = 1_000 * caller + turn + 1
+            answer = await triton.infer("fraud_score", **request(rows(1 + turn % 3, first=first)))
+            assert answer.as_numpy("verdict")[:, 4].tolist() == [first] * (1 + turn % 3)
+
+    async def run() -> None:
+        async with grpc_aio.InferenceServerClient(front.url) as triton:
+            await asyncio.gather(*(one(triton, caller) for caller in range(200)))
+
+    asyncio.run(run())
+
+
+def test_without_a_target_in_its_configuration_it_does_not_load(tmp_path: Path) -> None:
+    config = (MODEL_REPOSITORY / "fraud_score" / "config.pbtxt").read_text()
+    lines = [line for line in config.splitlines() if not line.startswith("parameters")]
+    write(tmp_path / "models", "fraud_score", "\n".join(lines))
+    settings = ServeSettings(
+        tmp_path / "models", tmp_path / "home", Ports(*free_ports(3)), store_url="", log_mode="off"
+    )
+    process = TritonProcess(settings, ["fraud_score"])
+    try:
+        wait_for(lambda: "name the model to call in the parameter target" in process.last_error(), process)
+    finally:
+        process.kill()
