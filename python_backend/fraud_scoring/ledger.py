@@ -87,6 +87,18 @@ def append(ledger: Ledger, events: Int64, newest_us: int, keep_us: int, folding:
     return _folded(_trimmed(longer, newest_us - keep_us), newest_us, folding)
 
 
+def join(older: Ledger, newer: Ledger, newest_us: int, keep_us: int, folding: Folding = FOLDING) -> Ledger:
+    """Both as one, all of `newer` being later than what `older` holds, and nothing of it folded."""
+    longer = Ledger(
+        older.folded,
+        np.concatenate([older.order, newer.order]),
+        np.concatenate([older.count, newer.count[1:] - newer.count[0] + older.count[-1]]),
+        np.concatenate([older.amount, newer.amount[1:] - newer.amount[0] + older.amount[-1]]),
+        np.concatenate([older.frauds, newer.frauds]),
+    )
+    return _folded(_trimmed(longer, newest_us - keep_us), newest_us, folding)
+
+
 def insert(ledger: Ledger, event: Int64, newest_us: int, folding: Folding = FOLDING) -> Ledger:
     """With one late `event` int64 [4] at its place; the same if it is there already."""
     time, identifier, amount, _ = event.tolist()

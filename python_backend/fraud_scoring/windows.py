@@ -34,13 +34,15 @@ class Folding(NamedTuple):
     """How an entity's past is kept: its newest `exact` events as they are, older ones by slots of `slot_us`.
 
     With more than `seal_at` events, all but the newest `recent` go into a ledger: those that come a little late find
-    their place outside it. Each time the whole ledger is written, and with each row so many events are read.
+    their place outside it. Each time the ledger is written, and with each row so many events are read. A store may keep
+    a ledger in two parts, and write only the newer one until that has more than `join_at` events.
     """
 
     exact: int = 8_192
     slot_us: int = 3_600_000_000
     recent: int = 24
     seal_at: int = 216
+    join_at: int = 1_536
 
 
 FOLDING: Final = Folding()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fraud_scoring import events
 from fraud_scoring.features import FeatureSet, replay
+from fraud_scoring.stores import arena
+from fraud_scoring.stores.batches import number_key, parse
 from fraud_scoring.stores.memory import MemoryTables
 from fraud_scoring.stores.packed import PackedStore
 from fraud_scoring.stores.records import RETENTION_DAYS
@@ -28,8 +31,8 @@ from support.rows import (
 )
 from support.stores import answers_for
 
-SMALL = Folding(exact=100_000, recent=4, seal_at=10)
-"""A ledger from eleven events on, and nothing is folded."""
+SMALL = Folding(exact=100_000, recent=4, seal_at=10, join_at=30)
+"""A ledger from eleven events on, whose older part is written once in some thirty; and nothing is folded."""
 SHORT = schema_with(
     name="short",
     late_by_days=1,
@@ -141,10 +144,20 @@ def seen_by(store: PackedStore, probes: Int64) -> bytes:
 @pytest.mark.parametrize("drain_at", [0, 20, 150, 100_000])
 @pytest.mark.parametrize("seed", range(4))
 def test_every_store_sees_what_all_of_them_did(seed: int, drain_at: int) -> None:
-    world = World(seed, drain_at)
+    serve_and_compare(World(seed, drain_at), 150)
+
+
+@pytest.mark.parametrize("room", [0, 4_000])
+def test_so_it_does_where_ledgers_are_read_where_they_lie(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, or those for which there is no room."""
+    monkeypatch.setattr(arena, "_MOST_HELD_BYTES", room)
+    serve_and_compare(World(4, 20), 80)
+
+
+def serve_and_compare(world: World, acts_done: int) -> None:
     acts = (world.record, world.label, world.send_again, world.reopen, world.fail)
     world.record()
-    for _ in range(150):
+    for _ in range(acts_done):
         acts[int(world.rng.choice(len(acts), p=[0.6, 0.2, 0.08, 0.04, 0.08]))]()
         probes = world.probes()
         assert seen_by(world.any_store(), probes) == world.expected(probes)
@@ -217,6 +230,30 @@ def old_store(rows: Int64) -> MemoryTables:
         ids = rows[:, 0].tolist()
         tables.put("expiry", struct.pack(">Iq", today, ids[0]), struct.pack(f">{len(ids) - 1}q", *ids[1:]))
     return tables
+
+
+def test_a_store_of_before_ledgers_had_two_parts_is_read_as_it_is_and_goes_on() -> None:
+    """Then: one part, that each sealing wrote, and batches of format 1, which name an entity without more."""
+    tables, clock = MemoryTables(), Clock()
+    past = matrix(*(row(i, MONDAY_US + i * HOUR_US // 4, customer=i % 3, terminal=i % 5) for i in range(800)))
+    then = PackedStore(tables, DEFAULT_SCHEMA, clock, SMALL._replace(join_at=0), drain_at=50)
+    for start in range(0, 600, 50):
+        then.record(past[start : start + 50])
+    with tables.writing():
+        for number in range(len(past)):
+            if packed := tables.get("batches", number_key(number)):
+                batch = parse(packed)
+                old = replace(batch, dropped=batch.dropped & [0xFFFF, -1])
+                tables.put("batches", number_key(number), struct.pack("<I", 1) + old.pack()[4:])
+    one, other = (PackedStore(tables, DEFAULT_SCHEMA, clock, SMALL, drain_at=50) for _ in range(2))
+    probes = matrix(*(row(10**6 + i, int(past[-1, 1]) + 1 + i, i % 3, i % 5) for i in range(15)))
+    features = FeatureSet(DEFAULT_SCHEMA, SMALL)
+    for until in (600, 620, 700, 800):
+        one.record(past[:until])
+        known_at = np.full(until + len(probes), NEVER)
+        expected = replay(DEFAULT_SCHEMA, np.concatenate([past[:until], probes]), known_at, SMALL)[until:]
+        for store in (one, other, PackedStore(tables, DEFAULT_SCHEMA, clock, SMALL, drain_at=50)):
+            assert features.compute(probes, store.read(probes)).tobytes() == expected.tobytes()
 
 
 def test_a_store_of_before_there_were_batches_is_read_as_it_is_and_goes_on() -> None:

@@ -13,8 +13,19 @@ from typing import Any, Final
 import numpy as np
 
 from fraud_scoring import events
-from fraud_scoring.past import join, split
-from fraud_scoring.windows import EVENT_WIDTH, FOLDING, NEVER, Folding, Int64, first_after, first_after_time, jit
+from fraud_scoring.ledger_words import laid_out, lay_out_newer
+from fraud_scoring.past import NEWER, OLDER, join, split
+from fraud_scoring.windows import (
+    EVENT_WIDTH,
+    FOLDING,
+    NEVER,
+    SPAN_WIDTH,
+    Folding,
+    Int64,
+    first_after,
+    first_after_time,
+    jit,
+)
 
 MOST_SLOTS: Final = 1 << 16
 """Entities that an arena has room for before it lets those go that were not used for longest; 4 kB each, or 8."""
@@ -22,14 +33,13 @@ MOST_EVENTS: Final = 216
 """Events that a slot may have; an entity with more of them has none."""
 _MOST_HELD_BYTES: Final = 64 << 20
 """Of ledgers that are held in memory; others are read where they lie in the base."""
-_HINTS: Final = 16
-"""Words behind a held ledger: where the edges of its windows were found (summary.summarise_lying)."""
+NO_REACH: Final = np.empty((0, 2), np.int64)
 _MISSING: Final = -1
 _CLEAN: Final = -1
 
 _STATE: Final = 10
-START, STOP, HAS_LEDGER, CHANGED, SINCE, USED, BLOCKED, MARK, LEDGER_AT, LEDGER_WORDS = range(_STATE)
-"""Columns of a slot's state: its events are [START, STOP); whether there is a ledger; the last batch that changed it
+START, STOP, LEDGER, CHANGED, SINCE, USED, BLOCKED, MARK, HELD_AT, HELD_WORDS = range(_STATE)
+"""Columns of a slot's state: its events are [START, STOP); the parts of its ledger; the last batch that changed it
 (-1: all is in the base), and the first since it was in the base; the last call that used it; whether its entity takes
 no more rows of this batch; the call that has it in its history, with its place there, as MARK = call · 2³² + place;
 where its ledger is held (0: nowhere) and how long it is."""
@@ -42,6 +52,7 @@ class Arena:
         self.prefix = prefix
         self._most_slots = most_slots
         self._most_events = min(folding.seal_at, MOST_EVENTS)
+        self._most_newer = folding.join_at
         self._call = 0
         self.clear()
 
@@ -51,7 +62,12 @@ class Arena:
         self._next, self._free = 0, list[int]()
         """Slots from `_next` on were never used; those in `_free` are free again."""
         self._held: dict[int, Int64] = {}
+        """Ledgers by entity, as `summary.laid_out` makes them."""
         self._held_bytes = 0
+        self._stale = set[int]()
+        """Entities whose ledger has another newer part than the one that is held."""
+        self._without_slot = set[int]()
+        """Entities whose ledger is held for when they are loaded again."""
 
     def slots(self, rows: Int64, column: int) -> Int64:
         """The slot of each row's entity int64 [N]; -1 where it has none."""
@@ -65,7 +81,7 @@ class Arena:
 
     def load(self, key: int, value: bytes) -> bool:
         """Give an entity that has no slot its first value of the base; False: it has too many events for one."""
-        recent, has_ledger = split(value)
+        recent, parts = split(value)
         n = len(recent) // events.EVENT.size
         if n > self._most_events:
             return False
@@ -74,9 +90,12 @@ class Arena:
         else:
             slot, self._next = self._next, self._next + 1
         self._events[slot, :n] = events.unpack(recent)
-        self._state[slot] = 0, n, has_ledger, _CLEAN, 0, self._call, 0, 0, 0, 0
+        self._state[slot] = 0, n, parts, _CLEAN, 0, self._call, 0, 0, 0, 0
         self._keys[slot] = key
         _enter(self._table, key, slot)
+        self._without_slot.discard(key)
+        if key in self._held and key not in self._stale:
+            self._tell_where(slot)
         return True
 
     def reserve(self, entities: int, drained: int) -> None:
@@ -91,26 +110,34 @@ class Arena:
 
     def value(self, slot: int) -> bytes:
         """The first value of a slot's entity, as the base holds it."""
-        start, stop, has_ledger = self._state[slot, : HAS_LEDGER + 1].tolist()
-        return join(self._events[slot, start:stop].tobytes(), has_ledger)
+        start, stop, parts = self._state[slot, : LEDGER + 1].tolist()
+        return join(self._events[slot, start:stop].tobytes(), parts)
 
     def values(self, slots: Int64) -> list[bytes]:
         """The first values of many, each slot once."""
         _, offsets, joined, _ = self.gather(slots)
         packed, bounds = joined.tobytes(), (offsets * events.EVENT.size).tolist()
-        marked = self._state[slots, HAS_LEDGER].tolist()
-        return [join(packed[a:b], has) for a, b, has in zip(bounds, bounds[1:], marked, strict=False)]
+        marked = self._state[slots, LEDGER].tolist()
+        return [join(packed[a:b], parts) for a, b, parts in zip(bounds, bounds[1:], marked, strict=False)]
 
-    def drop(self, key: int) -> None:
-        """Forget an entity."""
+    def drop(self, key: int, unchanged: int = 0) -> None:
+        """Forget an entity, but for the parts of its ledger that will be as they were when it is loaded again."""
         at = _place(self._table, key)
         slot = int(self._table[at, 1]) - 1
         if slot >= 0:
             _remove(self._table, at)
             self._state[slot, CHANGED] = _CLEAN
             self._free.append(slot)
-            if (held := self._held.pop(slot, None)) is not None:
-                self._held_bytes -= held.nbytes
+        if key not in self._held:
+            return
+        if not unchanged & OLDER:
+            self._held_bytes -= self._held.pop(key).nbytes
+            self._stale.discard(key)
+            self._without_slot.discard(key)
+            return
+        self._without_slot.add(key)
+        if not unchanged & NEWER:
+            self._stale.add(key)
 
     def append(self, slots: Int64, rows: Int64, layout: Int64, keep_us: int, batch: int, *, block: bool) -> Int64:
         """Add each row's event to its slot; which rows could not be added, int64.
@@ -124,29 +151,60 @@ class Arena:
 
     def gather(self, slots: Int64) -> tuple[Int64, Int64, Int64, Int64]:
         """(segment, offsets, events, slots of the entities) of a history of these slots, each of which is there."""
-        self._call += 1
-        segment, offsets, joined, distinct = _gather(slots, self._events, self._state, self._call)
+        segment, offsets, joined, distinct, _ = self.gather_for(slots, slots.reshape(-1, 1), 0, NO_REACH, 0)
         return segment, offsets, joined, distinct
 
-    def ledgers(self, slots: Int64) -> tuple[Int64, list[int]]:
-        """(place in `slots`, address, words of ledgers that are held, int64 [L, 3]; places of those that are not)."""
-        state = self._state[slots]
-        there = np.flatnonzero(state[:, HAS_LEDGER])
-        held = there[state[there, LEDGER_AT] != 0]
-        missing: list[int] = there[state[there, LEDGER_AT] == 0].tolist()
-        return np.column_stack([held, state[held, LEDGER_AT:]]), missing
+    def gather_for(self, slots: Int64, rows: Int64, time: int, reach_us: Int64, exact: int) -> tuple[Int64, ...]:
+        """The same for these rows, with their `time` in that column; and spans int64 [U, 6], one for each entity.
 
-    def hold(self, slot: int, packed: bytes | memoryview) -> bool:
-        """Keep a copy of an entity's ledger, for as long as the entity is not dropped; False: there is no room."""
-        if self._held_bytes + len(packed) > _MOST_HELD_BYTES:
+        What need not be taken apart is the entity's span instead of its events: those beside a ledger, where all rows
+        come after them, and all edges of the rows' windows before (`reach_us`, as in `summary.summarise`).
+        """
+        self._call += 1
+        found: tuple[Int64, ...] = _gather(
+            slots, self._events, self._state, self._call, rows, time, reach_us.reshape(-1, 2), exact
+        )
+        return found
+
+    def ledgers(self, slots: Int64) -> tuple[Int64, Int64]:
+        """(place in `slots`, address, words of ledgers that are held, int64 [L, 3]; places of those that are not)."""
+        held, missing = _ledgers(slots, self._state)
+        return held, missing
+
+    def parts(self, slot: int) -> int:
+        """The parts of its entity's ledger."""
+        return int(self._state[slot, LEDGER])
+
+    def renew(self, slot: int, newer: bytes | memoryview) -> bool:
+        """Put the newer part into an entity's ledger of which the older is held; False: it is not, or has no room."""
+        words = self._held.get(int(self._keys[slot]))
+        if words is None or not lay_out_newer(words, newer):
             return False
-        words = np.frombuffer(packed, np.int64)
-        held = np.zeros(len(words) + _HINTS, np.int64)
-        held[: len(words)] = words
-        self._held[slot] = held
-        self._held_bytes += held.nbytes
-        self._state[slot, LEDGER_AT:] = held.ctypes.data, len(held)
+        self._tell_where(slot)
         return True
+
+    def hold(self, slot: int, older: bytes | memoryview, newer: bytes | memoryview) -> bool:
+        """Keep a copy of an entity's ledger, for as long as it is not dropped; False: there is no room."""
+        key = int(self._keys[slot])
+        if (before := self._held.pop(key, None)) is not None:
+            self._held_bytes -= before.nbytes
+        size = len(older) + len(newer)
+        if self._held_bytes + size > _MOST_HELD_BYTES:
+            for other in list(self._without_slot):
+                self.drop(other)
+        if self._held_bytes + size > _MOST_HELD_BYTES:
+            self._stale.discard(key)
+            return False
+        self._held[key] = laid_out(older, newer, self._most_newer)
+        self._held_bytes += self._held[key].nbytes
+        self._tell_where(slot)
+        return True
+
+    def _tell_where(self, slot: int) -> None:
+        key = int(self._keys[slot])
+        self._stale.discard(key)
+        words = self._held[key]
+        self._state[slot, HELD_AT], self._state[slot, HELD_WORDS] = words.ctypes.data, len(words)
 
     def keys(self, slots: Int64) -> list[int]:
         found: list[int] = self._keys[slots].tolist()
@@ -242,26 +300,81 @@ def _slots(table: Int64, rows: Int64, column: int, state: Int64, call: int) -> I
 
 
 @jit
-def _gather(slots: Int64, stored: Int64, state: Int64, call: int) -> Any:
+def _gather(
+    slots: Int64, stored: Int64, state: Int64, call: int, rows: Int64, time: int, reach: Int64, exact: int
+) -> Any:
     n = len(slots)
     segment, distinct, offsets = np.empty(n, np.int64), np.empty(n, np.int64), np.zeros(n + 1, np.int64)
+    times = np.empty((n, 2), np.int64)
     entities = 0
     for i in range(n):
         slot = slots[i]
         if state[slot, MARK] >> 32 != call:
             state[slot, MARK] = (call << 32) | entities
             distinct[entities] = slot
-            offsets[entities + 1] = offsets[entities] + state[slot, STOP] - state[slot, START]
+            times[entities] = rows[i, time]
             entities += 1
-        segment[i] = state[slot, MARK] & 0xFFFFFFFF
+        u = state[slot, MARK] & 0xFFFFFFFF
+        segment[i] = u
+        times[u, 0], times[u, 1] = min(times[u, 0], rows[i, time]), max(times[u, 1], rows[i, time])
+    nearest_us = _nearest(reach)
+    spans = np.zeros((entities, SPAN_WIDTH), np.int64)
+    for u in range(entities):
+        mine, start, stop = stored[distinct[u]], state[distinct[u], START], state[distinct[u], STOP]
+        size = stop - start
+        can_be_one = nearest_us and size and state[distinct[u], LEDGER] and size + n <= exact
+        if can_be_one and mine[start, 0] > times[u, 1] - nearest_us and mine[stop - 1, 0] < times[u, 0]:
+            size = _joined(mine, start, stop, spans[u])
+        offsets[u + 1] = offsets[u] + size
     joined = np.empty((offsets[entities], EVENT_WIDTH), np.int64)
     for u in range(entities):
         slot, to = distinct[u], offsets[u]
+        if spans[u, 2]:
+            continue
         for e in range(state[slot, START], state[slot, STOP]):
             for c in range(EVENT_WIDTH):
                 joined[to, c] = stored[slot, e, c]
             to += 1
-    return segment, offsets[: entities + 1], joined, distinct[:entities]
+    return segment, offsets[: entities + 1], joined, distinct[:entities], spans
+
+
+@jit
+def _nearest(reach: Int64) -> int:
+    """How far before a row the first edge of its windows lies; 0 where single events are looked at, or none is far."""
+    found = NEVER
+    for k in range(len(reach)):
+        if reach[k, 1]:
+            return 0
+        if reach[k, 0]:
+            found = min(found, reach[k, 0])
+    return 0 if found == NEVER else found
+
+
+@jit
+def _joined(mine: Int64, start: int, stop: int, span: Int64) -> int:
+    """Make these events one span, unless one is a fraud; how many are left."""
+    amount = 0
+    for e in range(start, stop):
+        if mine[e, 3] != NEVER:
+            return stop - start
+        amount += mine[e, 2]
+    span[0], span[1], span[2], span[3] = mine[start, 0], mine[start, 1], stop - start, amount
+    return 0
+
+
+@jit
+def _ledgers(slots: Int64, state: Int64) -> Any:
+    held, missing = np.empty((len(slots), 3), np.int64), np.empty(len(slots), np.int64)
+    size = others = 0
+    for i in range(len(slots)):
+        mine = state[slots[i]]
+        if mine[LEDGER] and mine[HELD_AT]:
+            held[size, 0], held[size, 1], held[size, 2] = i, mine[HELD_AT], mine[HELD_WORDS]
+            size += 1
+        elif mine[LEDGER]:
+            missing[others] = i
+            others += 1
+    return held[:size], missing[:others]
 
 
 @jit
@@ -308,7 +421,7 @@ def _add(
         if time > mine[last, 0] or (time == mine[last, 0] and identifier > mine[last, 1]):
             if mine[start, 0] <= time - keep_us:
                 first = first_after_time(mine, start, stop, time - keep_us)
-        elif state[HAS_LEDGER] and (time < mine[start, 0] or (time == mine[start, 0] and identifier < mine[start, 1])):
+        elif state[LEDGER] and (time < mine[start, 0] or (time == mine[start, 0] and identifier < mine[start, 1])):
             return False
         elif time <= mine[last, 0] - keep_us:
             return True
@@ -316,7 +429,7 @@ def _add(
             at = first_after(mine, start, stop, time, identifier)
             if at > start and mine[at - 1, 0] == time and mine[at - 1, 1] == identifier:
                 return True
-    if stop - first >= most or (state[HAS_LEDGER] and first > start):
+    if stop - first >= most or (state[LEDGER] and first > start):
         return False
     if first >= _FRONT:
         for e in range(first, stop):
@@ -339,4 +452,5 @@ def load() -> None:
     arena.load(0, b"")
     arena.append(arena.slots(rows, 0), rows, np.zeros(3, np.int64), 1, 0, block=True)
     arena.gather(arena.slots(rows, 0))
+    arena.ledgers(arena.slots(rows, 0))
     arena.drop(0)

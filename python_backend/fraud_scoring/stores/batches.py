@@ -4,7 +4,7 @@ A batch is one value under a rising number. It is the record of its transactions
 what happened. Little-endian, every part at a multiple of eight bytes:
 
     offset  size
-         0     4   format (1)
+         0     4   format (2; 1 is read, too: nothing of a changed entity's ledger was kept)
          4     4   rows n
          8     4   columns C
         12     4   bytes of an answer A (0: none was given)
@@ -12,7 +12,8 @@ what happened. Little-endian, every part at a multiple of eight bytes:
         20     4   the day it came, since 1970
         24     8   drained: all batches before this number are in the base
         32     8   hash of the layout
-        40     …   rows int64 [n, C], dropped int64 [d, 2] (entity's place in the layout, key), answers uint8 [n, A]
+        40     …   rows int64 [n, C], dropped int64 [d, 2] (entity's place in the layout + 2¹⁶ · parts of its ledger
+                  that did not change, key), answers uint8 [n, A]
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from fraud_scoring.schema import Schema
 from fraud_scoring.stores.records import Recorded, as_recorded
 from fraud_scoring.windows import Int64
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_FORMATS: Final = (1, _FORMAT)
 _HEADER: Final = struct.Struct("<6IQ8s")
+_PLACE_BITS: Final = 16
 _NUMBER: Final = struct.Struct(">Q")
 _KEY: Final = struct.Struct(">q")
 
@@ -88,6 +91,21 @@ class Layout:
         return hashlib.sha256(self.document()).digest()[:8]
 
 
+class Dropped(NamedTuple):
+    """An entity that was changed in the base: its place in the layout, the parts of its ledger that were not, key."""
+
+    place: int
+    unchanged: int
+    key: int
+
+    def pack(self) -> tuple[int, int]:
+        return self.place | self.unchanged << _PLACE_BITS, self.key
+
+    @classmethod
+    def parse(cls, word: int, key: int) -> Dropped:
+        return cls(word & (1 << _PLACE_BITS) - 1, word >> _PLACE_BITS, key)
+
+
 class Head(NamedTuple):
     """A batch's header."""
 
@@ -102,7 +120,8 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """`rows` int64 [N, C]; `answers` uint8 [N, A]; `dropped` int64 [d, 2]: entities that were changed in the base."""
+    """`rows` int64 [N, C]; `answers` uint8 [N, A]; `dropped` int64 [d, 2]: entities that were changed in the base, as
+    `Dropped.pack` makes them."""
 
     rows: Int64
     answers: npt.NDArray[np.uint8]
@@ -122,7 +141,7 @@ class Batch:
 def head_of(packed: bytes | memoryview) -> Head:
     """The header of a packed batch; StoreUnavailable for one of a later version."""
     kind, *fields = _HEADER.unpack_from(packed)
-    if kind != _FORMAT:
+    if kind not in _FORMATS:
         raise StoreUnavailable(f"the window store has a batch of format {kind}; this version reads {_FORMAT}: update")
     return Head(*fields)
 

@@ -16,19 +16,20 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from fraud_scoring import events, ledger
-from fraud_scoring.past import Past, split
+from fraud_scoring.ledger_words import where_they_lie
+from fraud_scoring.past import NEWER, OLDER, PARTS, Past, split
 from fraud_scoring.stores import batches
 from fraud_scoring.stores.arena import Arena
-from fraud_scoring.stores.batches import Layout, key_of
+from fraud_scoring.stores.batches import Dropped, Layout, key_of
 from fraud_scoring.stores.tables import Transaction
-from fraud_scoring.summary import summarise_lying, where_they_lie
+from fraud_scoring.summary import summarise_lying
 from fraud_scoring.windows import NEVER, Folding, History, Int64, for_kernels
 
 DRAIN_EACH: Final = 1_024
 """So many transactions are collected beyond those that may wait before the oldest are drained: they share pages."""
 
-_LEDGER: Final = b"\0ledger"
-"""Ends the key of an entity's ledger; its newest events have the key without it."""
+_LEDGER: Final = {OLDER: b"\0ledger", NEWER: b"\0newer"}
+"""Ends the key of a part of an entity's ledger; its newest events have the key without it."""
 _NO_LEDGER: Final = ledger.pack(ledger.EMPTY)
 
 
@@ -111,21 +112,25 @@ class Entities:
         slots = self._slots(tables, arena, rows, column)
         if (slots < 0).any():
             segment, offsets, joined, lying = self._one_by_one(tables, name, rows[:, column])
+            last = None
         else:
-            segment, offsets, joined, distinct = arena.gather(slots)
+            segment, offsets, joined, distinct, last = arena.gather_for(
+                slots, rows, self.layout.time_index, reach, self._folding.exact
+            )
             lying = self._ledgers(tables, arena, distinct)
         if not len(lying.places):
             return History(segment, offsets, joined)
         times = np.ascontiguousarray(rows[:, [self.layout.time_index, self.layout.id_index]])
-        spans = summarise_lying(lying.places, segment, times, offsets, joined, reach, self._folding)
+        spans = summarise_lying(lying.places, segment, times, offsets, joined, reach, self._folding, last)
         return History(segment, offsets, joined, *spans)
 
     def kept(self, tables: Transaction, name: str, key: int) -> Int64:
         """All that is kept of one entity, as spans int64 [S, 6] in order."""
-        recent, has_ledger = split(self.value(tables, name, key))
-        older = ledger.unpack(tables.get("events", _place(name, key) + _LEDGER) or b"") if has_ledger else ledger.EMPTY
-        newer = ledger.append(ledger.EMPTY, events.unpack(recent), 0, NEVER)
-        return np.concatenate([ledger.spans(older), ledger.spans(newer)])
+        recent, parts = split(self.value(tables, name, key))
+        place = _place(name, key)
+        older = [ledger.unpack(tables.get("events", place + _LEDGER[part]) or b"") for part in PARTS if parts & part]
+        newest = ledger.append(ledger.EMPTY, events.unpack(recent), 0, NEVER)
+        return np.concatenate([ledger.spans(each) for each in (*older, newest)])
 
     def value(self, tables: Transaction, name: str, key: int) -> bytes:
         """An entity's first value as it is now."""
@@ -136,8 +141,8 @@ class Entities:
     def past(self, tables: Transaction, name: str, key: int, keep_us: int) -> Past:
         """An entity's past, to be changed and stored."""
 
-        def older() -> bytes:
-            return tables.get("events", _place(name, key) + _LEDGER) or b""
+        def older(part: int) -> bytes:
+            return tables.get("events", _place(name, key) + _LEDGER[part]) or b""
 
         return Past(self.value(tables, name, key), older, keep_us, self._folding)
 
@@ -145,19 +150,19 @@ class Entities:
         """Write an entity's values to the base."""
         place = _place(name, key)
         tables.put("events", place, past.value)
-        older = past.ledger
-        if older:
-            tables.put("events", place + _LEDGER, older)
-        elif older is not None:
-            tables.delete("events", place + _LEDGER)
-        self._drop(name, key)
+        for part, packed in past.ledgers.items():
+            if packed:
+                tables.put("events", place + _LEDGER[part], packed)
+            else:
+                tables.delete("events", place + _LEDGER[part])
+        self._drop(name, key, past.unchanged)
 
     def remove(self, tables: Transaction, name: str, key: int) -> None:
         """Remove an entity from the base."""
         place = _place(name, key)
-        tables.delete("events", place)
-        tables.delete("events", place + _LEDGER)
-        self._drop(name, key)
+        for end in (b"", *_LEDGER.values()):
+            tables.delete("events", place + end)
+        self._drop(name, key, 0)
 
     def dropped(self) -> Int64:
         """What was changed in the base and no batch has named yet, int64 [D, 2]; the caller's next batch names it."""
@@ -201,8 +206,8 @@ class Entities:
         batch = batches.parse(tables.get("batches", batches.number_key(number)) or b"")
         layout = self.layout_of(tables, batch.layout)
         self._apply(tables, layout, number, for_kernels(batch.rows), block=False)
-        for place, key in batch.dropped.tolist():
-            self._arena(layout.entities[place][1]).drop(key)
+        for place, unchanged, key in (Dropped.parse(*each) for each in batch.dropped.tolist()):
+            self._arena(layout.entities[place][1]).drop(key, unchanged)
 
     def _apply(
         self, tables: Transaction, layout: Layout, number: int, rows: Int64, *, block: bool
@@ -237,24 +242,27 @@ class Entities:
             arena.load(key, found.get(place, b""))
         return arena.slots(rows, column)
 
-    def _drop(self, name: str, key: int) -> None:
-        self._arena(name).drop(key)
-        self._dropped.append((self._places[name], key))
+    def _drop(self, name: str, key: int, unchanged: int) -> None:
+        self._arena(name).drop(key, unchanged)
+        self._dropped.append(Dropped(self._places[name], unchanged, key).pack())
 
     def _ledgers(self, tables: Transaction, arena: Arena, slots: Int64) -> _Lying:
         """The ledgers of these slots: held by the arena, as far as it has room, else as they lie in the base."""
         held, missing = arena.ledgers(slots)
-        if not missing:
+        if not len(missing):
             return _Lying(held, [])
-        others = []
-        for u, key in zip(missing, arena.keys(slots[missing]), strict=True):
-            packed = tables.view("events", arena.prefix + key_of(key) + _LEDGER) or _NO_LEDGER
-            if not arena.hold(int(slots[u]), packed):
-                others.append((u, packed))
+        others: list[tuple[int, bytes | memoryview]] = []
+        for u, slot, key in zip(missing.tolist(), slots[missing].tolist(), arena.keys(slots[missing]), strict=True):
+            parts = arena.parts(slot)
+            newer = _ledger(tables, arena.prefix, key, parts & NEWER)
+            if not arena.renew(slot, newer):
+                older = _ledger(tables, arena.prefix, key, parts & OLDER)
+                if not arena.hold(slot, older, newer):
+                    others += [(u, older), (u, newer)]
         held, _ = arena.ledgers(slots)
         places, copies = where_they_lie(others)
         every = np.concatenate([held, places])
-        return _Lying(every[np.argsort(every[:, 0])], [others, copies])
+        return _Lying(every[np.argsort(every[:, 0], kind="stable")], [others, copies])
 
     def _one_by_one(self, tables: Transaction, name: str, keys: Int64) -> tuple[Int64, Int64, Int64, _Lying]:
         """(segment, offsets, events, ledgers), where an entity has more events than a slot."""
@@ -263,9 +271,10 @@ class Entities:
         recent = [events.unpack(packed) for packed, _ in found]
         offsets = np.cumsum([0, *map(len, recent)], dtype=np.int64)
         ledgers = [
-            (u, tables.view("events", _place(name, key) + _LEDGER) or _NO_LEDGER)
-            for u, (key, (_, has_ledger)) in enumerate(zip(unique.tolist(), found, strict=True))
-            if has_ledger
+            (u, _ledger(tables, _prefix(name), key, part))
+            for u, (key, (_, parts)) in enumerate(zip(unique.tolist(), found, strict=True))
+            for part in PARTS
+            if parts & part
         ]
         places, copies = where_they_lie(ledgers)
         return segment.astype(np.int64), offsets, np.concatenate(recent), _Lying(places, [ledgers, copies])
@@ -273,6 +282,11 @@ class Entities:
 
 def _prefix(name: str) -> bytes:
     return name.encode() + b"\0"
+
+
+def _ledger(tables: Transaction, prefix: bytes, key: int, part: int) -> bytes | memoryview:
+    """A part of an entity's ledger where it lies in the base; that of an empty one for no part."""
+    return (part and tables.view("events", prefix + key_of(key) + _LEDGER[part])) or _NO_LEDGER
 
 
 def _place(name: str, key: int) -> bytes:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 TABLES: Final = ("events", "transactions", "expiry", "batches", "layouts")
-"""events        entity → its newest events; entity and a mark → its ledger
+"""events        entity → its newest events; entity and a mark → a part of its ledger
 transactions  id → where its record is (batches.Reference), or the record itself
 batches       number → what one call recorded, in order (batches.Batch)
 layouts       a layout's hash → how the rows of batches are to be read
