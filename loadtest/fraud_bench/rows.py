@@ -148,7 +148,7 @@ class PerfAnalyzer:
     rows_each: int = 1
     server: str = LMDB
     model: str | None = SCORE_MODEL
-    most_per_second: int = 16_000
+    most_per_second: int = 40_000
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -192,7 +192,7 @@ class HttpCalls:
     path: str
     shape: str
     connections: int = 64
-    most_per_second: int = 16_000
+    most_per_second: int = 40_000
 
     @property
     def needs(self) -> tuple[str, ...]:
