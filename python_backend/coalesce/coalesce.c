@@ -42,7 +42,7 @@ typedef struct {
     Bytes rows, counts, parameters, members;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool released;
+    bool released, answered;
     Answer *answer;
     uint64_t began, asked;
 } Desk;
@@ -96,55 +96,77 @@ static Error *add_parameters(Bytes *lines, Request *request) {
     return NULL;
 }
 
-static Error *read_member(Member *member, int64_t *width) {
+/* A request's rows into `rows`, and what else is to be known of it. */
+static Error *read_member(Member *member, int64_t *width, Bytes *rows) {
     Request *request = member->request;
     Input *input;
     const int64_t *shape;
-    uint32_t dims, buffers;
-    int memory = MEMORY_CPU;
-    int64_t memory_id = 0;
+    uint32_t dims, pieces;
+    size_t before = rows->size;
     TRY(TRITONBACKEND_RequestInput(request, "transaction", &input));
-    TRY(TRITONBACKEND_InputProperties(input, NULL, NULL, &shape, &dims, NULL, &buffers));
-    if (dims != 2 || buffers != 1) return failure("transaction: send two dimensions in one piece");
-    TRY(TRITONBACKEND_InputBuffer(input, 0, (const void **)&member->rows, &member->bytes, &memory, &memory_id));
-    if (memory == MEMORY_GPU) return failure("transaction: send it in the host's memory");
+    TRY(TRITONBACKEND_InputProperties(input, NULL, NULL, &shape, &dims, NULL, &pieces));
+    for (uint32_t i = 0; i < pieces; i++) {
+        const void *piece;
+        uint64_t size;
+        int memory = MEMORY_CPU;
+        int64_t memory_id = 0;
+        TRY(TRITONBACKEND_InputBuffer(input, i, &piece, &size, &memory, &memory_id));
+        if (memory == MEMORY_GPU) return refusal("transaction: send it in the host's memory");
+        add(rows, piece, size);
+    }
+    if (dims != 2 || rows->size - before != (size_t)(shape[0] * shape[1]) * sizeof(int64_t))
+        return refusal("transaction: its bytes are not those of its shape");
     member->count = (int32_t)shape[0];
     *width = shape[1];
     TRY(TRITONBACKEND_RequestOutputCount(request, &member->outputs));
-    if (member->outputs > MOST_OUTPUTS) return failure("too many outputs are asked for");
+    if (member->outputs > MOST_OUTPUTS) return refusal("too many outputs are asked for");
     for (uint32_t i = 0; i < member->outputs; i++) TRY(TRITONBACKEND_RequestOutputName(request, i, &member->wanted[i]));
     return NULL;
 }
 
 static uint32_t members_of(const Desk *desk) { return (uint32_t)(desk->members.size / sizeof(Member)); }
 
-/* Lay the first of what waits on the desk, as many as have one width and are not too many rows. The caller has the lock.
- * Where one cannot be read it is the last, and all get the error. */
-static Error *lay_out(Desk *desk, int64_t *rows, int64_t *width) {
+/* Answer and release a request that has no part in a call; the error is the caller's. */
+static void refuse(Instance *instance, Request *request, Error *error) {
+    Response *response;
+    Error *fault = TRITONBACKEND_ResponseNew(&response, request);
+    drop(fault ? fault : TRITONBACKEND_ResponseSend(response, RESPONSE_FINAL, error));
+    drop(TRITONBACKEND_ModelInstanceReportStatistics(instance, request, false, 0, 0, 0, 0));
+    drop(TRITONBACKEND_RequestRelease(request, RELEASE_ALL));
+}
+
+/* Lay the first of what waits on the desk, as many as have one width and are not too many rows; what cannot be read is
+ * refused alone. The caller has the lock. */
+static void lay_out(Desk *desk, int64_t *rows, int64_t *width) {
     Bytes *waiting = &desk->door->waiting;
     Request **requests = (Request **)waiting->data;
     uint32_t count = (uint32_t)(waiting->size / sizeof *requests), taken = 0;
-    Error *error = NULL;
     desk->rows.size = desk->counts.size = desk->parameters.size = desk->members.size = 0;
     *rows = *width = 0;
-    for (; taken < count && !error; taken++) {
+    for (; taken < count; taken++) {
         int64_t columns = 0;
-        Member *member = grow(&desk->members, sizeof *member);
-        *member = (Member){.request = requests[taken]};
-        error = read_member(member, &columns);
-        if (!error && taken && (columns != *width || *rows + member->count > MOST_ROWS)) {
-            desk->members.size -= sizeof *member;
+        Member member = {.request = requests[taken]};
+        size_t rows_before = desk->rows.size, lines_before = desk->parameters.size;
+        Error *error = read_member(&member, &columns, &desk->rows);
+        if (!error && *rows && (columns != *width || *rows + member.count > MOST_ROWS)) {
+            desk->rows.size = rows_before;
             break;
         }
+        if (!error) error = add_parameters(&desk->parameters, member.request);
+        if (error) {
+            desk->rows.size = rows_before;
+            desk->parameters.size = lines_before;
+            refuse(desk->instance, member.request, error);
+            drop(error);
+            continue;
+        }
         *width = columns;
-        *rows += member->count;
-        add(&desk->rows, member->rows, member->bytes);
-        add(&desk->counts, &member->count, sizeof member->count);
-        if (!error) error = add_parameters(&desk->parameters, member->request);
+        *rows += member.count;
+        add(&desk->members, &member, sizeof member);
+        add(&desk->counts, &member.count, sizeof member.count);
     }
     waiting->size -= taken * sizeof *requests;
     memmove(requests, requests + taken, waiting->size);
-    return error;
 }
 
 /* ---- the call ---- */
@@ -180,6 +202,7 @@ static void on_answered(Answer *answer, uint32_t flags, void *user) {
     Desk *desk = user;
     pthread_mutex_lock(&desk->lock);
     desk->answer = answer;
+    desk->answered = true;
     pthread_cond_signal(&desk->changed);
     pthread_mutex_unlock(&desk->lock);
 }
@@ -225,16 +248,16 @@ static Error *make_call(Desk *desk, int64_t rows, int64_t width) {
     Call *call;
     TRY(TRITONSERVER_InferenceRequestNew(&call, desk->door->server, desk->door->target, -1));
     desk->answer = NULL;
-    desk->released = false;
+    desk->released = desk->answered = false;
     Error *error = send_off(call, desk, rows, width);
     if (error) {
         drop(TRITONSERVER_InferenceRequestDelete(call));
         return error;
     }
     pthread_mutex_lock(&desk->lock);
-    while (!desk->released || !desk->answer) pthread_cond_wait(&desk->changed, &desk->lock);
+    while (!desk->released || !desk->answered) pthread_cond_wait(&desk->changed, &desk->lock);
     pthread_mutex_unlock(&desk->lock);
-    return NULL;
+    return desk->answer ? NULL : failure("no answer");
 }
 
 /* ---- the answer, handed out ---- */
@@ -273,9 +296,8 @@ static void hand_out(Desk *desk, int64_t rows, Error *error) {
     drop(error);
     if (desk->answer) drop(TRITONSERVER_InferenceResponseDelete(desk->answer));
     desk->answer = NULL;
-    if (rows)
-        drop(TRITONBACKEND_ModelInstanceReportBatchStatistics(desk->instance, (uint64_t)rows, desk->began, desk->asked,
-                                                              answered, now()));
+    drop(TRITONBACKEND_ModelInstanceReportBatchStatistics(desk->instance, (uint64_t)rows, desk->began, desk->asked, answered,
+                                                          now()));
 }
 
 /* Take what waits, call for it and answer it. The caller has the lock, and the turn. */
@@ -283,18 +305,16 @@ static void work(Desk *desk) {
     Door *door = desk->door;
     int64_t rows, width;
     door->out = true;
-    door->called = desk->began = desk->asked = now();
-    Error *error = lay_out(desk, &rows, &width);
+    door->called = desk->began = now();
+    lay_out(desk, &rows, &width);
     pthread_mutex_unlock(&door->lock);
-    if (!error) {
-        desk->asked = now();
-        error = make_call(desk, rows, width);
-    }
+    desk->asked = now();
+    Error *error = members_of(desk) ? make_call(desk, rows, width) : NULL;
     pthread_mutex_lock(&door->lock);
     door->out = false;
     pthread_cond_broadcast(&door->turn);
     pthread_mutex_unlock(&door->lock);
-    hand_out(desk, rows, error);
+    if (members_of(desk)) hand_out(desk, rows, error);
     pthread_mutex_lock(&door->lock);
 }
 

@@ -14,6 +14,8 @@
 
 static inline Error *failure(const char *text) { return TRITONSERVER_ErrorNew(ERROR_INTERNAL, text); }
 
+static inline Error *refusal(const char *text) { return TRITONSERVER_ErrorNew(ERROR_INVALID_ARG, text); }
+
 /* An error that nobody can act on any more. */
 static inline void drop(Error *error) {
     if (error) TRITONSERVER_ErrorDelete(error);
@@ -22,8 +24,6 @@ static inline void drop(Error *error) {
 /* One request of a call. */
 typedef struct {
     Request *request;
-    const char *rows;
-    size_t bytes;
     int32_t count;
     uint32_t outputs;
     const char *wanted[MOST_OUTPUTS];

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc_client
 import tritonclient.grpc.aio as grpc_aio
+import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
 from fraud_server.ports import free_ports
@@ -74,8 +75,9 @@ class TritonPythonModel:
 class Front:
     """A server of `fraud_score` as it is in git, with a target of ours."""
 
-    def __init__(self, url: str, folder: Path, process: TritonProcess) -> None:
-        self.url = url
+    def __init__(self, ports: Ports, folder: Path, process: TritonProcess) -> None:
+        self.url = f"127.0.0.1:{ports.grpc}"
+        self.http_url = f"127.0.0.1:{ports.http}"
         self.process = process
         self._held, self._asked = (folder / name for name in ("held", "asked"))
 
@@ -167,7 +169,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         ["fraud_front_door", "fraud_score", "of_nobody"],
     )
     try:
-        found = Front(f"127.0.0.1:{ports.grpc}", repository / "fraud_front_door" / "1", process)
+        found = Front(ports, repository / "fraud_front_door" / "1", process)
         with grpc_client.InferenceServerClient(found.url) as triton:
             wait_for(triton.is_server_ready, process)
         yield found
@@ -252,6 +254,25 @@ def test_a_target_that_is_not_served_is_named(front: Front) -> None:
         pytest.raises(InferenceServerException, match="'nobody'"),
     ):
         triton.infer("of_nobody", **request(rows(1)))
+
+
+@pytest.mark.parametrize("count", [1, 100, 1024, 4096])
+def test_what_comes_over_http_in_several_pieces_is_whole(front: Front, count: int) -> None:
+    tensor = http_client.InferInput("transaction", (count, 5), "INT64")
+    tensor.set_data_from_numpy(rows(count))
+    wanted = [http_client.InferRequestedOutput("features")]
+    with http_client.InferenceServerClient(front.http_url) as triton:
+        answer = triton.infer("fraud_score", [tensor], outputs=wanted)
+    assert answer.as_numpy("features").tolist() == rows(count).astype(np.float32).tolist()
+
+
+def test_a_tensor_of_fewer_bytes_than_its_shape_says_is_refused_alone(front: Front) -> None:
+    short = request(rows(2))
+    short["inputs"][0]._raw_content = rows(1).tobytes()
+    answers = front.together([request(rows(1)), short, request(rows(3))])
+    assert [answers[place].as_numpy("verdict").shape for place in (0, 2)] == [(1, 6), (3, 6)]
+    assert isinstance(answers[1], InferenceServerException)
+    assert answers[1].status() == "StatusCode.INVALID_ARGUMENT"
 
 
 def test_two_hundred_callers_at_once_get_each_their_own(front: Front) -> None:
