@@ -3,8 +3,9 @@
     redis.keys      for each key: <u32 bytes of the name> <u32 bytes of the value> <i64 expires at, UTC ms; -1 never>,
                     the name without its namespace, the value; little-endian
 
-The walk is no moment, so its order matters: all records of transactions first, all entities after. An entity then has
-at least the events of every record in the copy; those that it has beyond are added again from the log, which changes
+The walk is no moment, so its order matters: all records of transactions first, entities and batches after, last the
+number of the newest batch. An entity then has at least the events of every record in the copy, and no batch that is
+referred to lacks or will have its number taken; what is there beyond is added again from the log, which changes
 nothing. An entity's newest events and its ledger are read by one MGET: events move between the two. Put back, the
 markers of the store's id come last: a store that was half put back is never read as a right one (`redis.births`).
 """
@@ -21,6 +22,7 @@ from fraud_recovery.archive import Progress
 from fraud_recovery.errors import ArchiveRefused, RestoreRefused
 from fraud_scoring.stores.redis.address import Address, parse
 from fraud_scoring.stores.redis.births import Births, Filling, Remembered
+from fraud_scoring.stores.redis.feed import FeedNames
 from fraud_scoring.stores.redis.link import command
 from fraud_scoring.stores.redis.partitions import PARTITIONS, tags
 from fraud_scoring.stores.redis.servers import Piece, Servers
@@ -28,6 +30,7 @@ from fraud_scoring.stores.redis.servers import Piece, Servers
 KEYS_FILE: Final = "redis.keys"
 BIRTH: Final = b"}birth"
 TRANSACTION: Final = b"}t:"
+BATCHES: Final = b"}#"
 LEDGER: Final = b"l"
 _HEAD: Final = struct.Struct("<IIq")
 _SCAN: Final = 1_000
@@ -48,14 +51,14 @@ def export(url: str, ids: Path, target: Path, progress: Progress) -> dict[str, A
     """Write every key of the store of `url` into `target`; a store that lost its data is refused (StoreEmptied)."""
     address = parse(url)
     servers = Servers(address, [], Births(address, Remembered(address, ids)))
-    counts = {"transactions": 0, "entities": 0, "markers": 0}
+    counts = {"transactions": 0, "entities": 0, "batches": 0, "markers": 0}
     target.mkdir(parents=True, exist_ok=True)
     try:
         with (target / KEYS_FILE).open("wb") as file:
-            for kind, wanted in (("transactions", True), ("entities", False)):
+            for wanted in (True, False):
                 for key in _walk(servers, address, transactions=wanted):
                     file.write(_HEAD.pack(len(key.name), len(key.value), key.expires_at_ms) + key.name + key.value)
-                    counts["markers" if key.name.endswith(BIRTH) else kind] += 1
+                    counts[_kind(key.name)] += 1
                     if sum(counts.values()) % 10_000 == 0:
                         progress(0.0, f"window store: {sum(counts.values()):,} keys")
     finally:
@@ -115,18 +118,27 @@ def _filling(address: Address) -> Filling:
     return Filling(address, Remembered(address))
 
 
+def _kind(name: bytes) -> str:
+    if name.endswith(BIRTH):
+        return "markers"
+    return "transactions" if TRANSACTION in name[:8] else "batches" if BATCHES in name[:8] else "entities"
+
+
 def _walk(servers: Servers, address: Address, *, transactions: bool) -> Iterator[Key]:
-    """All records, or all else; a ledger goes with its entity."""
+    """All records, or all else, the number of the newest batch last; a ledger goes with its entity."""
     waiting: list[bytes] = []
+    head = FeedNames(address.namespace).head
     for name in _names(servers, address):
         inside = name[len(address.namespace) :]
-        if (TRANSACTION in inside[:8]) != transactions or _is_ledger(inside):
+        if (TRANSACTION in inside[:8]) != transactions or _is_ledger(inside) or name == head:
             continue
         waiting.append(name)
         if len(waiting) >= _SCAN:
             yield from _values(servers, address, waiting)
             waiting = []
     yield from _values(servers, address, waiting)
+    if not transactions:
+        yield from _values(servers, address, [head])
 
 
 def _is_ledger(name: bytes) -> bool:

@@ -145,7 +145,8 @@ def redis_sizes(url: str, rows: Int64, schema: Schema) -> StoreSizes:
         before = _used(link)
         _fill(store, rows, schema)
         used = _used(link) - before
-        records = _sampled(link, b"*}t:*", len(rows))
+        batches = -(-len(rows) // wire.MAX_ROWS)
+        records = _sampled(link, b"*}t:*", len(rows)) + _sampled(link, b"*}#????????", batches)
     finally:
         store.close()
         link.close()

@@ -17,10 +17,9 @@ from fraud_scoring.errors import InvalidDefinition, StoreUnavailable
 from fraud_scoring.schema import MICROSECONDS_PER_DAY
 from fraud_scoring.stores import WindowStore, open_store
 from fraud_scoring.stores.memory import MemoryStore
-from fraud_scoring.stores.records import RETENTION_DAYS
 from fraud_scoring.stores.redis.address import Trust, parse, redacted
 from fraud_scoring.stores.redis.partitions import PARTITIONS, SLOTS, partition_of, slot, tags
-from fraud_scoring.stores.redis.store import RECORD_EXPIRE_S, SILENT_S, RedisStore
+from fraud_scoring.stores.redis.store import SILENT_S, RedisStore
 from fraud_scoring.windows import Folding, History
 from support.certificates import Certificates
 from support.redis import MISSING, PATIENT, PROGRAM, RedisServer
@@ -33,7 +32,7 @@ needs_redis = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
 WHAT_A_USER_NEEDS = (
     "+hello +auth +select +script|load +evalsha +wait +cluster|slots "
-    "+mget +get +set +append +getrange +setrange +strlen +exists +expire +del"
+    "+mget +get +set +msetnx +append +getrange +setrange +strlen +exists +expire +del"
 )
 """As docs/window-stores.md says."""
 
@@ -88,20 +87,21 @@ def is_there(store: RedisStore, rows: np.ndarray) -> bool:
 def test_each_call_is_one_round_trip_whatever_the_size_of_the_batch(server: RedisServer, opened) -> None:
     with Turns(server.port) as between:
         store = opened(server.url.replace(str(server.port), str(between.port)))
+        store.record(matrix(row(10**9)))  # it looks once a day whether there is something to forget
         for number, size in enumerate((1, 64, 1_000)):
             rows = seeded_history(np.random.default_rng(number), size, customers=300, terminals=300).rows
             rows[:, 0] += number * 10_000
-            for call in (
-                lambda rows=rows: store.recall(rows[:, 0]),
-                lambda rows=rows: store.read(rows),
-                lambda rows=rows: store.record(rows, answers_for(rows)),
-                lambda rows=rows: store.recall(rows[:, 0]),
-                lambda rows=rows: store.record(rows, answers_for(rows)),
+            for call, trips in (
+                (lambda rows=rows: store.recall(rows[:, 0]), 1),
+                (lambda rows=rows: store.read(rows), 1),
+                (lambda rows=rows: store.record(rows, answers_for(rows)), 1),
+                (lambda rows=rows: store.recall(rows[:, 0]), 2),  # what is known is where references say
+                (lambda rows=rows: store.record(rows, answers_for(rows)), 1),
             ):
                 before = between.turns
                 call()
                 # the reply to a batch's first commands may overtake the sending of its last ones
-                assert between.turns - before in ((1,) if size < 1_000 else (1, 2))
+                assert between.turns - before in ((trips,) if size < 1_000 else (trips, trips + 1, 2 * trips))
         store.close()
 
 
@@ -138,14 +138,14 @@ def test_old_events_do_not_pile_up_on_the_server(server: RedisServer, opened) ->
     kept = [DEFAULT_SCHEMA.keep_us[name] // (day // 4) for _, name in DEFAULT_SCHEMA.entities]
     held = [server.ask("STRLEN", key) // 32 for key in sorted(server.ask("KEYS", "*_key:*"))]
     assert len(held) == 2
-    assert all(few <= there < few * 8 / 7 + 17 for few, there in zip(kept, held, strict=True))
+    assert all(few <= there < few * 2 + 17 for few, there in zip(kept, held, strict=True))
 
 
 def test_what_is_past_its_time_goes_by_itself(server: RedisServer, opened) -> None:
     store = opened(server.url)
     store.record(matrix(row(1)), answers_for(matrix(row(1))))
-    (record,) = server.ask("KEYS", "*}t:*")
-    assert RETENTION_DAYS * 86_400 < server.ask("TTL", record) <= RECORD_EXPIRE_S
+    (reference,) = server.ask("KEYS", "*}t:*")
+    assert server.ask("TTL", reference) == -1  # it goes with its batch: test_redis_feed.py
     for _, name in DEFAULT_SCHEMA.entities:
         (entity,) = server.ask("KEYS", f"*{name}:*")
         keep_s = DEFAULT_SCHEMA.keep_us[name] // 1_000_000
@@ -156,7 +156,7 @@ def test_what_is_past_its_time_goes_by_itself(server: RedisServer, opened) -> No
     store.record(matrix(row(3, MONDAY_US + 7 * MICROSECONDS_PER_DAY)))
     store.label(label(1))
     store.record(matrix(row(1)))
-    assert min(server.ask("TTL", key) for key in server.ask("KEYS", "*:*")) > 40 * 86_400
+    assert min(server.ask("TTL", key) for key in server.ask("KEYS", "*_key:*")) > 40 * 86_400
 
 
 @needs_redis

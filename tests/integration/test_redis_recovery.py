@@ -71,8 +71,8 @@ def test_a_copy_that_was_made_under_writing_is_completed_by_recording_again(
         finally:
             first.close()
             second.close()
-        name = two.ask("KEYS", "fraud{*}t:*")[0]
-        assert two.ask("PTTL", name) > 0, "records are forgotten as before"
+        name = two.ask("KEYS", "fraud{*}terminal_key:*")[0]
+        assert two.ask("PTTL", name) > 0, "entities are forgotten as before"
         with pytest.raises(RestoreRefused, match="holds a window store already"):
             redis_part.check_empty(two.url)
 
@@ -89,6 +89,32 @@ def test_a_cluster_s_store_goes_into_one_server(
         first, second = open_store(url, SCHEMA), open_store(two.url, SCHEMA)
         try:
             assert (windows(second, rows[-100:]) == windows(first, rows[-100:])).all()
+        finally:
+            first.close()
+            second.close()
+
+
+def test_one_server_s_store_goes_into_a_cluster(
+    small_data: Transactions, redis_cluster_url: str, tmp_path: Path
+) -> None:
+    """There references still say where the records are."""
+    rows = history(small_data, 500)
+    url = redis_cluster_url + "&namespace=fromone"
+    with RedisServer(tmp_path / "one") as one:
+        fill(f"{one.url}&namespace=fromone", rows, tmp_path / "ids")
+        redis_part.export(f"{one.url}&namespace=fromone", tmp_path / "ids", tmp_path / "copy", quiet)
+        redis_part.put(tmp_path / "copy", url, quiet)
+        first, second = open_store(f"{one.url}&namespace=fromone", SCHEMA), open_store(url, SCHEMA)
+        try:
+            for store in (first, second):
+                assert all(store.record(rows[-50:]))
+                told = np.column_stack([rows[40:60, 0], np.ones(20, np.int64), rows[40:60, 1] + 1])
+                assert store.label(told).tolist() == [2] * 10 + [1] * 10
+            assert (windows(second, rows[-100:]) == windows(first, rows[-100:])).all()
+            for mine, its in zip(second.recall(rows[:, 0]), first.recall(rows[:, 0]), strict=True):
+                assert mine is not None
+                assert its is not None
+                assert mine.row.tolist() == its.row.tolist()
         finally:
             first.close()
             second.close()

@@ -51,10 +51,10 @@ local function find(key, size, event)
   return low, low < count and order_at(key, base, low) == sub(event, 1, 16)
 end
 
--- Drop what is not later than `oldest`, once an eighth of the events is: so each event is moved few times in its life.
--- A ledger goes then: all that it holds is older.
+-- Drop what is not later than `oldest`, once half of the events is: so each event is written to the append-only file about
+-- twice in its life. Of a busy entity, once an eighth is: its ledger goes then, since all that it holds is older.
 local function trim(key, base, count, oldest)
-  if time_of(order_at(key, base, floor(count / 8))) > oldest then
+  if time_of(order_at(key, base, floor(count / (base == STAMP and 8 or 2)))) > oldest then
     return
   end
   local low, high = 0, count
@@ -72,11 +72,22 @@ local function trim(key, base, count, oldest)
   end
 end
 
+-- What a string has grown to `size` bytes by one event of `time`, which is its newest, calls for: old events go, now and
+-- then. Whether a client should seal it.
+local function grown(key, size, time, keep)
+  local base = size % EVENT
+  local count = (size - base) / EVENT
+  if count % TRIM_EVERY == 0 then
+    trim(key, base, count, time - keep)
+  end
+  return count > SEAL_AT
+end
+
 -- Put `event`, which is of `time`, at its place. `keep`: microseconds behind the newest event within which events are
 -- kept; `expire`: seconds after which an entity that nothing happens to is forgotten, renewed in each week of events and
 -- so longer than both. The usual case, an event that is newer than all, is two calls. Whether a client should seal it.
 local function insert(key, event, time, keep, expire)
-  local newest = call('GETRANGE', key, -EVENT, -25)
+  local newest = call('GETRANGE', key, '-32', '-25') -- Redis reads text faster than Lua's numbers
   if newest == '' then
     call('SET', key, event, 'EX', expire)
     return false
@@ -84,18 +95,14 @@ local function insert(key, event, time, keep, expire)
   local newest_time = time_of(newest)
   if time > newest_time then
     local size = call('APPEND', key, event)
-    local base = size % EVENT
-    local count = (size - base) / EVENT
-    if count % TRIM_EVERY == 0 then
-      trim(key, base, count, time - keep)
-    end
+    local full = grown(key, size, time, keep)
     if floor(time / WEEK) ~= floor(newest_time / WEEK) then
       call('EXPIRE', key, expire)
-      if base == STAMP then
+      if size % EVENT == STAMP then
         call('EXPIRE', ledger_of(key), expire)
       end
     end
-    return count > SEAL_AT
+    return full
   elseif time > newest_time - keep then
     local size = call('STRLEN', key)
     local at, found = find(key, size, event)
@@ -111,6 +118,22 @@ local function insert(key, event, time, keep, expire)
     end
   end
   return false
+end
+
+-- The same for an event that a client knows to be the newest, and whether it is `of_another_week` than the one before:
+-- most often one call. An entity that was forgotten meanwhile, which the client did not see, begins anew.
+local function append(key, event, keep, expire, of_another_week)
+  local size = call('APPEND', key, event)
+  if of_another_week or size == EVENT then
+    call('EXPIRE', key, expire)
+    if size % EVENT == STAMP then
+      call('EXPIRE', ledger_of(key), expire)
+    end
+  end
+  if size % (TRIM_EVERY * EVENT) < EVENT then
+    return grown(key, size, time_of(event), keep)
+  end
+  return size > SEAL_AT * EVENT + STAMP
 end
 
 -- Change when an event became known as fraud. `change`, 32 bytes: its time and id, that moment, what that was before.

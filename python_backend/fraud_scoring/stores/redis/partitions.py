@@ -52,6 +52,11 @@ def partition_of(keys: Int64) -> Int64:
     return (mixed >> np.uint64(32)).astype(np.int64) * PARTITIONS >> 32
 
 
+def argument(name: bytes) -> bytes:
+    """A name as Redis reads one."""
+    return b"$%d\r\n%b\r\n" % (len(name), name)
+
+
 class KeyNames:
     """Names of one kind of key: namespace{tag}kind:, the 64 bits, big-endian, and `behind`; each as Redis reads one."""
 
@@ -66,6 +71,10 @@ class KeyNames:
         self._tags = np.frombuffer(b"".join(tags()), np.uint8).reshape(PARTITIONS, TAG_BYTES)
         self.size = len(whole)
         """Bytes of an argument."""
+
+    def all(self, keys: Int64) -> bytes:
+        """The names of keys int64 [N], one after the other."""
+        return self.arguments(keys, partition_of(keys))
 
     def arguments(self, keys: Int64, partitions: Int64) -> bytes:
         """The names of keys int64 [N], which lie in `partitions` int64 [N], one after the other."""

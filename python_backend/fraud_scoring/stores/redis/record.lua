@@ -1,34 +1,120 @@
 -- A batch on one server, where all keys may be touched together: the whole of it takes effect, or nothing.
 --
--- KEYS: the keys of n transactions, then of their n entities in the first column, in the second ...
--- ARGV: n, bytes of a record, bytes of it without its answer, oldest day, seconds to keep a record,
---       the records, the events (32 bytes each, one a transaction), then for each entity column: keep, expire.
--- Answers false if all were added, else for each transaction false or what stood there; and of which of KEYS, counted
--- from 1, a client should seal the entity.
+-- KEYS: the keys of n transactions, then of their n entities in the first column, in the second ..., then the head.
+-- ARGV: n, whether all ids differ (0, 1), references, the batch, the newest batch by what the client knows, oldest
+--       day, bytes of a row, bytes of its answer, the events (32 bytes each, one a transaction), then for each entity
+--       column: keep, expire, and a byte for each event: 1 where the client knows it to be the newest, 2 where it is
+--       the newest and of another week than the one before.
+-- Answers false if all were added, else for each transaction false or what stood there; of which of KEYS, counted from
+-- 1, a client should seal the entity; false if the client knew the newest batch, else that one; and whether there is a
+-- batch now: a call of which all was known leaves none.
+--
+-- A client that knows the newest batch knows all that happened before: references and batch have the right number, and
+-- what it says of an event is true. Else numbers are set right here, and each event finds its place by itself.
 
-local n, size, without_answer, oldest_day = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local expire_record, records, events = ARGV[5], ARGV[6], ARGV[7]
-local columns = (#ARGV - 7) / 2
-local keep, expire = {}, {}
-for column = 1, columns do
-  keep[column], expire[column] = tonumber(ARGV[6 + 2 * column]), ARGV[7 + 2 * column]
+local n, columns = tonumber(ARGV[1]), (#ARGV - 9) / 3
+local references, batch, oldest_day = ARGV[3], ARGV[4], tonumber(ARGV[6])
+local row_bytes, answer_bytes, events = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
+local head = KEYS[#KEYS]
+local newest = newest_of(head)
+local known = newest == ARGV[5]
+local number = after(sub(newest, 1, 8))
+if not known then
+  batch = following(batch, newest)
 end
 
-local before_it, all_added, full = {}, true, {}
+local function reference_to(i)
+  local from = (i - 1) * REFERENCE
+  if known then
+    return sub(references, from + 1, from + REFERENCE)
+  end
+  return number .. sub(references, from + 9, from + REFERENCE)
+end
+
+local function row_at(i)
+  local from = BATCH_HEAD + (i - 1) * (row_bytes + answer_bytes)
+  return sub(batch, from + 1, from + row_bytes)
+end
+
+-- Whether what stood is a record of the same row, without an answer.
+local function is_history(stood, i)
+  if is_reference(stood) then
+    local its_answer, its_columns = unpack('<I2I2', stood, 13)
+    return its_answer == 0 and its_columns * 8 == row_bytes and referred(head, stood, row_bytes) == row_at(i)
+  end
+  return #stood == HEADER + row_bytes and sub(stood, HEADER + 1) == row_at(i)
+end
+
+local before_it, all_added, has_batch = {}, false, true
+if ARGV[2] == '1' then
+  local pairs_of = {}
+  for i = 1, n do
+    pairs_of[2 * i - 1], pairs_of[2 * i] = KEYS[i], reference_to(i)
+  end
+  all_added = redis.pcall('MSETNX', spread(pairs_of)) == 1 -- a user who may not takes the long way
+end
+if not all_added then
+  local repeated = {}
+  has_batch = false
+  for i = 1, n do
+    local mine = reference_to(i)
+    local stood = call('SET', KEYS[i], mine, 'NX', 'GET')
+    if stood and not (is_reference(stood) and sub(stood, 1, 8) == number) then -- not of this very call
+      local day = day_of(head, stood)
+      if day == '' or unpack('<i4', day) < oldest_day then
+        call('SET', KEYS[i], mine)
+        stood = false
+      end
+    end
+    before_it[i] = stood
+    if stood then
+      repeated[#repeated + 1] = struct.pack('<I4', i - 1)
+      if answer_bytes > 0 and is_history(stood, i) then
+        if is_reference(stood) then
+          call('SET', KEYS[i], mine .. sub(stood, REFERENCE + 1))
+          has_batch = true
+        else
+          local from = BATCH_HEAD + (i - 1) * (row_bytes + answer_bytes) + row_bytes
+          call('APPEND', KEYS[i], sub(batch, from + 1, from + answer_bytes))
+        end
+      end
+    else
+      has_batch = true
+    end
+  end
+  batch = batch .. table.concat(repeated)
+end
+if has_batch then
+  add_batch(head, number, batch)
+end
+
+local event_of, full = {}, {}
 for i = 1, n do
-  local record = sub(records, (i - 1) * size + 1, i * size)
-  local stood = enter(KEYS[i], record, without_answer, oldest_day, expire_record)
-  before_it[i] = stood
-  if stood then
-    all_added = false
-  else
-    local event = sub(events, (i - 1) * EVENT + 1, i * EVENT)
-    local time = time_of(event)
-    for column = 1, columns do
-      if insert(KEYS[column * n + i], event, time, keep[column], expire[column]) then
+  event_of[i] = sub(events, (i - 1) * EVENT + 1, i * EVENT)
+end
+for column = 1, columns do
+  local keep, expire = tonumber(ARGV[7 + 3 * column]), ARGV[8 + 3 * column]
+  local how = known and all_added and { string.byte(ARGV[9 + 3 * column], 1, n) } or {}
+  for i = 1, n do
+    if not before_it[i] then
+      local key, event = KEYS[column * n + i], event_of[i]
+      local is_full
+      if how[i] == 1 then
+        is_full = append(key, event, keep, expire, false)
+      elseif how[i] == 2 then
+        is_full = append(key, event, keep, expire, true)
+      else
+        is_full = insert(key, event, time_of(event), keep, expire)
+      end
+      if is_full then
         full[#full + 1] = column * n + i
       end
     end
   end
 end
-return {not all_added and before_it, full}
+if not all_added then
+  for i = 1, n do
+    before_it[i] = before_it[i] and as_record(head, before_it[i])
+  end
+end
+return { not all_added and before_it, full, not known and newest, has_batch and 1 or 0 }

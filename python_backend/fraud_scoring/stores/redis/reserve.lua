@@ -8,8 +8,11 @@
 
 local c, size, without_answer, oldest_day = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 for i = 1, c do
-  if redis.call('EXISTS', KEYS[i]) == 1 then
+  local size = redis.call('STRLEN', KEYS[i])
+  if size > REFERENCE + LABEL then
     redis.call('SETRANGE', KEYS[i], PENDING_AT, '\0')
+  elseif size > 0 then -- a reference is never pending; a write all the same, which a client waits for
+    redis.call('SETRANGE', KEYS[i], 0, redis.call('GETRANGE', KEYS[i], 0, 0))
   end
 end
 local before_it, all_added = {}, true

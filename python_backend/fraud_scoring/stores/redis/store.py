@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +23,12 @@ from fraud_scoring import ledger, wire
 from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema
 from fraud_scoring.stores.records import RETENTION_DAYS, Answers, Recorded
+from fraud_scoring.stores.redis import feed
 from fraud_scoring.stores.redis.address import Address
 from fraud_scoring.stores.redis.births import Births, Filling, Remembered
 from fraud_scoring.stores.redis.busy import Busy, Place, amended, split
+from fraud_scoring.stores.redis.feed import HOME, FeedNames
+from fraud_scoring.stores.redis.groups import Group, grouped, scattered
 from fraud_scoring.stores.redis.layout import (
     HEADER,
     LABEL,
@@ -37,8 +39,8 @@ from fraud_scoring.stores.redis.layout import (
     row_of,
     unpack_record,
 )
-from fraud_scoring.stores.redis.link import Reply
-from fraud_scoring.stores.redis.partitions import KeyNames, partition_of
+from fraud_scoring.stores.redis.one_server import OneServer
+from fraud_scoring.stores.redis.partitions import KeyNames, argument
 from fraud_scoring.stores.redis.script import KEPT, Script
 from fraud_scoring.stores.redis.servers import Piece, Servers
 from fraud_scoring.summary import summarise
@@ -47,20 +49,8 @@ from fraud_scoring.windows import EVENT_WIDTH, NEVER, TIME, Folding, History, In
 RECORD_EXPIRE_S: Final = (RETENTION_DAYS + 1) * 86_400
 SILENT_S: Final = 14 * 86_400
 """An entity is forgotten this long after its last event has left the longest window."""
-ROWS_A_SCRIPT: Final = 1024
-"""More are recorded by several scripts: Redis answers nobody else while one runs."""
 _EVENT_BYTES: Final = 8 * EVENT_WIDTH
-
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Keys that may be named in one command: their partition, which of the batch they are, and their names."""
-
-    partition: int
-    members: Int64
-    names: bytes
 
 
 class RedisStore:
@@ -84,32 +74,51 @@ class RedisStore:
         self._entities = [(column, KeyNames(address.namespace, name)) for column, name in schema.entities]
         self._keep_us = [schema.keep_us[name] for _, name in schema.entities]
         expire_s = [keep_us // 1_000_000 + SILENT_S for keep_us in self._keep_us]
-        self._limits = [
-            (b"%d" % keep_us, b"%d" % expire) for keep_us, expire in zip(self._keep_us, expire_s, strict=True)
-        ]
-        self._record = Script("ledger", "events", "transactions", "record", folding=folding)
-        self._reserve = Script("transactions", "reserve")
+        limits = [(b"%d" % keep_us, b"%d" % expire) for keep_us, expire in zip(self._keep_us, expire_s, strict=True)]
+        self._limits = limits
+        record = Script("ledger", "feed", "events", "transactions", "record", folding=folding)
+        self._reserve = Script("feed", "transactions", "reserve")
         self._insert = Script("ledger", "events", "insert", folding=folding)
-        self._label = Script("ledger", "events", "label", folding=folding)
-        sealing = Script("seal")
-        scripts = (self._record, self._reserve, self._insert, self._label, sealing)
+        self._label = Script("ledger", "feed", "events", "label", folding=folding)
+        sealing, forgetting = Script("seal"), Script("ledger", "feed", "events", "forget", folding=folding)
+        scripts = (record, self._reserve, self._insert, self._label, sealing, forgetting)
         births = (Filling if filling else Births)(address, Remembered(address, ids))
         self._servers = Servers(address, [script.text for script in scripts], births)
         columns = zip(schema.entities, self._keep_us, expire_s, strict=True)
         kinds = [(name, keep_us, expire) for (_, name), keep_us, expire in columns]
         self._busy = Busy(self._servers, sealing, address.namespace, kinds, folding)
         self._unconfirmed: set[int] = set()
+        self._feed = FeedNames(address.namespace)
+        self._one: OneServer | None = None
+        if not self._servers.clustered:
+            self._one = OneServer(self._servers, (record, forgetting), address.namespace, schema, limits, folding)
 
     def read(self, rows: Int64) -> list[History]:
-        asked = []
+        if self._one is None:
+            return self._read_all(rows)
+        histories, asked, values = self._one.read(rows)
+        if None not in histories:
+            return [one for one in histories if one is not None]
+        others = self._histories(rows, asked, values)
+        return [other if one is None else one for one, other in zip(histories, others, strict=True)]
+
+    def _read_all(self, rows: Int64) -> list[History]:
+        asked, groups = [], []
         for column, names in self._entities:
             keys, segment = np.unique(rows[:, column], return_inverse=True)
-            asked.append((keys, segment.astype(np.int64, copy=False), self._groups(names, keys)))
-        found = iter(self._fetch([group for _, _, groups in asked for group in groups], len(rows)))
-        values = [_scattered(len(keys), groups, found) for keys, _, groups in asked]
-        ledgers = self._busy.unfold([keys for keys, _, _ in asked], values)
+            asked.append((keys, segment.astype(np.int64, copy=False)))
+            groups.append(self._grouped(names, keys))
+        found = iter(self._fetch([group for each in groups for group in each], len(rows)))
+        values = [scattered(len(keys), each, found) for (keys, _), each in zip(asked, groups, strict=True)]
+        return self._histories(rows, asked, values)
+
+    def _histories(
+        self, rows: Int64, asked: Sequence[tuple[Int64, Int64]], values: Sequence[list[bytes | None]]
+    ) -> list[History]:
+        """Of each entity column, from the strings of (keys, which of them each row names)."""
+        ledgers = self._busy.unfold([keys for keys, _ in asked], values)
         histories = []
-        for column, (keys, segment, _) in enumerate(asked):
+        for column, (keys, segment) in enumerate(asked):
             packed = [b"" if one is None else one for one in values[column]]
             offsets = np.zeros(len(keys) + 1, np.int64)
             np.cumsum([len(one) // _EVENT_BYTES for one in packed], out=offsets[1:])
@@ -141,17 +150,17 @@ class RedisStore:
         return [None if record is None else unpack_record(record) for record in records]
 
     def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
-        rows = np.ascontiguousarray(rows, np.int64)
+        rows = np.array(rows, np.int64, order="C")
         day = self._now_us() // MICROSECONDS_PER_DAY
-        records = pack_records(rows, answers, day, pending=self._servers.clustered)
-        schema = self._schema
-        events = pack_events(rows[:, schema.time_index], rows[:, schema.id_index], rows[:, schema.amount_index])
-        without_answer = HEADER.size + 8 * rows.shape[1]
-        limits = (without_answer, day - RETENTION_DAYS, RECORD_EXPIRE_S)
+        if self._one is not None:
+            stood, full = self._one.record(rows, answers, day, day - RETENTION_DAYS)
+            self._seal(full)
+            self._one.forget(len(rows), day - RETENTION_DAYS)
+            return [None if one is None else unpack_record(one) for one in stood]
+        records = pack_records(rows, answers, day, pending=True)
+        limits = (HEADER.size + 8 * rows.shape[1], day - RETENTION_DAYS, RECORD_EXPIRE_S)
         sizes = [b"%d" % number for number in (records.shape[1], *limits)]
-        if not self._servers.clustered:
-            return self._record_at_once(rows, records, events, sizes)
-        return self._record_in_steps(rows, records, events, sizes)
+        return self._record_in_steps(rows, records, self._events_of(rows), sizes)
 
     def label(self, labels: Int64) -> Int64:
         labels = np.ascontiguousarray(labels, np.int64)
@@ -186,33 +195,9 @@ class RedisStore:
             self._confirm(self._unconfirmed)
         self._servers.close()
 
-    def _record_at_once(self, rows: Int64, records: Bytes, events: Int64, sizes: list[bytes]) -> list[Recorded | None]:
-        limits = [limit for pair in self._limits for limit in pair]
-        pieces, parts = [], []
-        for start in range(0, len(rows), ROWS_A_SCRIPT):
-            part = slice(start, start + ROWS_A_SCRIPT)
-            mine = rows[part]
-            names = [self._names(self._transactions, mine[:, self._schema.id_index])]
-            names += [self._names(kind, mine[:, column]) for column, kind in self._entities]
-            count = b"%d" % len(mine)
-            data = (records[part].tobytes(), events[part].tobytes())
-            keys = len(mine) * len(names)
-            pieces.append(Piece(0, self._record.call(keys, b"".join(names), count, *sizes, *data, *limits)))
-            parts.append(mine)
-        stood: list[Recorded | None] = []
-        full: list[Place] = []
-        replies = self._servers.ask(pieces, rows=len(rows), writes=True)
-        for ((before, filled),), mine in zip(replies, parts, strict=True):
-            stood += _unpacked(before, len(mine))
-            for at in filled:
-                key, i = divmod(at - 1, len(mine))
-                full.append(Place(key - 1, int(mine[i, self._entities[key - 1][0]])))
-        self._seal(full)
-        return stood
-
     def _record_in_steps(self, rows: Int64, records: Bytes, events: Int64, sizes: list[bytes]) -> list[Recorded | None]:
         confirming = self._confirmable(self._unconfirmed)
-        groups = self._groups(self._transactions, rows[:, self._schema.id_index])
+        groups = self._grouped(self._transactions, rows[:, self._schema.id_index])
         pieces = []
         for group in groups:
             confirm = confirming.pop(group.partition, None)
@@ -230,6 +215,7 @@ class RedisStore:
             if reply is not None:
                 for member, before in zip(group.members.tolist(), reply, strict=True):
                     stood[member] = before
+        stood = self._resolved(stood)
         missing = np.array(
             [before is None or _same_pending(before, row) for before, row in zip(stood, rows, strict=True)]
         )
@@ -245,7 +231,7 @@ class RedisStore:
         """Add the events of `rows` to their entities; nothing where they are."""
         pieces, places = [], []
         for position, ((column, names), limits) in enumerate(zip(self._entities, self._limits, strict=True)):
-            for group in self._groups(names, rows[:, column]):
+            for group in self._grouped(names, rows[:, column]):
                 data = events[group.members].tobytes()
                 pieces.append(Piece(group.partition, self._insert.call(len(group.members), group.names, data, *limits)))
                 places.append(_places(position, rows[group.members, column]))
@@ -260,11 +246,14 @@ class RedisStore:
         pending = [record for record in known.values() if _awaits_events(record, schema.width)]
         if pending:
             rows = np.stack([row_of(record, schema.width) for record in pending])
-            events = pack_events(rows[:, schema.time_index], rows[:, schema.id_index], rows[:, schema.amount_index])
+            events = self._events_of(rows)
             for i, header in enumerate(map(Header.of, pending)):
                 if header.label == 1:
                     events[i, 3] = header.known_at_us
             self._insert_events(rows, events)
+            if self._one is not None:  # it was a cluster when they came
+                piece = self._labelling([], [], np.empty(0, LABEL), events[:0], rows)
+                self._servers.ask([piece], rows=len(rows), writes=True)
         if self._replicas:
             self._confirm(known)  # a write, whose wait is one for all writes before it
 
@@ -275,11 +264,11 @@ class RedisStore:
             self._servers.ask(self._confirmations(groups), rows=len(chosen), writes=True)
             self._unconfirmed -= chosen
 
-    def _confirmable(self, ids: set[int]) -> dict[int, _Group]:
-        groups = self._groups(self._transactions, np.array(sorted(ids), np.int64)) if ids else []
+    def _confirmable(self, ids: set[int]) -> dict[int, Group]:
+        groups = self._grouped(self._transactions, np.array(sorted(ids), np.int64)) if ids else []
         return {group.partition: group for group in groups}
 
-    def _confirmations(self, groups: Iterable[_Group]) -> list[Piece]:
+    def _confirmations(self, groups: Iterable[Group]) -> list[Piece]:
         nothing = (b"0", b"0", b"0", b"1", b"")
         return [
             Piece(
@@ -295,24 +284,25 @@ class RedisStore:
         """Set the labels `changed` (id: known at, label) and mark the events (id: known as fraud at, before)."""
         ids = np.array(list(changed), np.int64)
         told = np.array([tuple(label) for label in changed.values()], LABEL)
-        of_records = self._groups(self._transactions, ids)
-        of_windows: list[tuple[_Group, list[Place]]] = []
+        of_records = self._grouped(self._transactions, ids)
+        of_windows: list[tuple[Group, list[Place]]] = []
         events = np.empty((len(marked), 4), np.int64)
+        rows = np.empty((0, self._schema.width), np.int64)
         if marked:
             rows = np.stack([row_of(records[i], self._schema.width) for i in marked])
             events[:, 0], events[:, 1] = rows[:, self._schema.time_index], rows[:, self._schema.id_index]
             events[:, 2:] = list(marked.values())
             for position, (column, names) in enumerate(self._entities):
-                for group in self._groups(names, rows[:, column]):
+                for group in self._grouped(names, rows[:, column]):
                     of_windows.append((group, _places(position, rows[group.members, column])))
-        if self._servers.clustered:
+        if self._one is None:
             pieces = [self._labelling([], [group], told, events) for group, _ in of_windows]
             replies = self._servers.ask(pieces, rows=len(ids), writes=True)
             full = [places[at - 1] for (_, places), (reply,) in zip(of_windows, replies, strict=True) for at in reply]
             pieces = [self._labelling([group], [], told, events) for group in of_records]
             self._servers.ask(pieces, rows=len(ids), writes=True)
         else:
-            piece = self._labelling(of_records, [group for group, _ in of_windows], told, events)
+            piece = self._labelling(of_records, [group for group, _ in of_windows], told, events, rows)
             ((reply,),) = self._servers.ask([piece], rows=len(ids), writes=True)
             every = [place for _, places in of_windows for place in places]
             full = [every[at - 1] for at in reply]
@@ -327,26 +317,49 @@ class RedisStore:
                 _LOG.warning("busy entities in the window store could not be sealed: %s", failure)
 
     def _labelling(
-        self, of_records: Sequence[_Group], of_windows: Sequence[_Group], told: npt.NDArray[np.void], events: Int64
+        self,
+        of_records: Sequence[Group],
+        of_windows: Sequence[Group],
+        told: npt.NDArray[np.void],
+        events: Int64,
+        changed: Int64 | None = None,
     ) -> Piece:
+        """The script over these keys; on one server with a batch that tells of the entities of the rows `changed`."""
         groups = [*of_records, *of_windows]
         n = sum(len(group.members) for group in of_records)
         labels = b"".join([told[group.members].tobytes() for group in of_records])
         marks = b"".join([events[group.members].tobytes() for group in of_windows])
         keys = sum(len(group.members) for group in groups)
         names = b"".join([group.names for group in groups])
-        return Piece(groups[0].partition, self._label.call(keys, names, b"%d" % n, labels, marks))
+        parts = [b"%d" % n, b"%d" % (keys - n), labels, marks]
+        if self._one is not None and changed is not None and len(changed):
+            keys, names = keys + 1, names + argument(self._feed.head)
+            parts.append(self._one.batch_of_changed(changed, self._now_us() // MICROSECONDS_PER_DAY))
+        return Piece(groups[0].partition if groups else HOME, self._label.call(keys, names, *parts))
 
     def _stored(self, ids: Int64) -> list[bytes | None]:
         """The record of each id; None where there is none, or it is past its time."""
-        groups = self._groups(self._transactions, ids)
-        found: list[bytes | None] = _scattered(len(ids), groups, iter(self._fetch(groups, len(ids))))
+        groups = self._grouped(self._transactions, ids)
+        found: list[bytes | None] = scattered(len(ids), groups, iter(self._fetch(groups, len(ids))))
         if any(found):
             oldest = self._now_us() // MICROSECONDS_PER_DAY - RETENTION_DAYS
-            return [None if one is None or Header.of(one).day < oldest else one for one in found]
+            records = self._resolved(found)
+            return [None if one is None or Header.of(one).day < oldest else one for one in records]
         return found
 
-    def _fetch(self, groups: Sequence[_Group], rows: int) -> list[list[bytes | None]]:
+    def _resolved(self, found: list[bytes | None]) -> list[bytes | None]:
+        """The same with records in place of references: what came to one server lies in batches."""
+        referring = [i for i, one in enumerate(found) if one is not None and feed.is_reference(one)]
+        if not referring:
+            return found
+        commands = b"".join([feed.look_up(self._feed, found[i] or b"") for i in referring])
+        (looked,) = self._servers.ask([Piece(HOME, commands, 2 * len(referring))], rows=len(found), writes=False)
+        records = list(found)
+        for i, day, record in zip(referring, looked[::2], looked[1::2], strict=True):
+            records[i] = feed.as_record(found[i] or b"", day, record)
+        return records
+
+    def _fetch(self, groups: Sequence[Group], rows: int) -> list[list[bytes | None]]:
         """The values of each group's keys."""
         pieces = [
             Piece(group.partition, b"*%d\r\n$4\r\nMGET\r\n%b" % (1 + len(group.members), group.names))
@@ -354,35 +367,12 @@ class RedisStore:
         ]
         return [reply for (reply,) in self._servers.ask(pieces, rows=rows, writes=False)]
 
-    def _groups(self, names: KeyNames, keys: Int64) -> list[_Group]:
-        if not len(keys):
-            return []
-        partitions = partition_of(keys)
-        if not self._servers.clustered:
-            return [_Group(0, np.arange(len(keys)), names.arguments(keys, partitions))]
-        order = np.argsort(partitions, kind="stable")
-        partitions = partitions[order]
-        block = names.arguments(keys[order], partitions)
-        starts = np.flatnonzero(np.diff(partitions, prepend=-1)).tolist()
-        return [
-            _Group(int(partitions[start]), order[start:stop], block[start * names.size : stop * names.size])
-            for start, stop in zip(starts, [*starts[1:], len(keys)], strict=True)
-        ]
+    def _grouped(self, names: KeyNames, keys: Int64) -> list[Group]:
+        return grouped(names, keys, clustered=self._servers.clustered)
 
-    def _names(self, names: KeyNames, keys: Int64) -> bytes:
-        return names.arguments(keys, partition_of(keys))
-
-
-def _scattered(count: int, groups: Sequence[_Group], replies: Iterator[list[bytes | None]]) -> list[bytes | None]:
-    """The values of `count` keys in their order, from the next replies, one for each of their groups."""
-    if len(groups) == 1:
-        return next(replies)
-    values: list[bytes | None] = [None] * count
-    for group in groups:
-        reply = next(replies)
-        for member, value in zip(group.members.tolist(), reply, strict=True):
-            values[member] = value
-    return values
+    def _events_of(self, rows: Int64) -> Int64:
+        schema = self._schema
+        return pack_events(rows[:, schema.time_index], rows[:, schema.id_index], rows[:, schema.amount_index])
 
 
 def _trimmed(offsets: Int64, events: Int64, keep_us: int) -> tuple[Int64, Int64]:
@@ -400,12 +390,6 @@ def _trimmed(offsets: Int64, events: Int64, keep_us: int) -> tuple[Int64, Int64]
 
 def _places(position: int, keys: Int64) -> list[Place]:
     return [Place(position, key) for key in keys.tolist()]
-
-
-def _unpacked(reply: Reply, count: int) -> list[Recorded | None]:
-    if reply is None:
-        return [None] * count
-    return [None if one is None else unpack_record(one) for one in reply]
 
 
 def _awaits_events(record: bytes, columns: int) -> bool:
