@@ -187,6 +187,10 @@ def floor(folder: Path, columns: int) -> Iterator[Server]:
         process.kill()
 
 
+_REDIS: Final = ("--appendonly", "yes", "--auto-aof-rewrite-percentage", "300", "--rdbcompression", "no")
+"""As it is set where it is deployed (deploy/compose/redis.conf)."""
+
+
 @contextmanager
 def redis(folder: Path) -> Iterator[tuple[str, int]]:
     """A Redis server of its own: (its URL, its process id). CannotMeasure where redis-server is not installed."""
@@ -195,7 +199,7 @@ def redis(folder: Path) -> Iterator[tuple[str, int]]:
         raise CannotMeasure("redis-server is not here; install it (Debian: apt-get install redis-server)")
     (port,) = free_ports(1)
     folder.mkdir(parents=True, exist_ok=True)
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "yes"]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *_REDIS]
     with program([found, *options], folder / "redis.txt", lambda line: "eady to accept connections" in line) as pid:
         # patient: what is measured here is cost, on a machine that is kept busy
         yield f"redis://127.0.0.1:{port}/0?timeout_ms=1000", pid
