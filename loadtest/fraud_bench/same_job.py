@@ -36,7 +36,7 @@ class Job:
             raise reply
         return reply
 
-    def answer_all(self, requests: Sequence[Int64]) -> list[Reply]:
+    def answer_all(self, requests: Sequence[Int64]) -> Sequence[Reply]:
         """The answers to several requests as one batch, each its own or its own error."""
         return self._serving.answer([Request(rows) for rows in requests])
 

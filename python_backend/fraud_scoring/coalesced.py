@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from fraud_scoring import wire
 from fraud_scoring.errors import FraudError, InvalidInput
-from fraud_scoring.front_door import Reply, Request
-from fraud_scoring.stores import Answers
+from fraud_scoring.front_door import Parts, Reply, Request
+from fraud_scoring.stores import Answers, together
 from fraud_scoring.windows import Int64
 
 Array = npt.NDArray[Any]
@@ -50,6 +50,8 @@ def joined(
     replies: Sequence[Reply], requests: Sequence[Request], code_of: Callable[[FraudError], int]
 ) -> dict[str, Array]:
     """The replies to `requests` as tensors by name; `code_of` gives an error's number in Triton's C API."""
+    if isinstance(replies, Parts):
+        return _tensors(replies.whole)
     tensors: dict[str, Array] = {}
     answers = [reply for reply in replies if not isinstance(reply, FraudError)]
     if len(answers) < len(replies):
@@ -62,10 +64,15 @@ def joined(
     if min(widths) < max(widths):
         tensors[WIDTHS] = np.array(widths, np.int32)
         answers = [one._replace(features=_widened(one.features, max(widths))) for one in answers]
-    tensors[wire.SCORE] = np.concatenate([one.score.reshape(-1, 1) for one in answers])
-    tensors[wire.VERDICT] = np.concatenate([one.verdict for one in answers])
-    tensors[wire.FEATURES] = np.concatenate([one.features for one in answers])
-    return tensors
+    return tensors | _tensors(together([one._replace(score=one.score.reshape(-1, 1)) for one in answers]))
+
+
+def _tensors(answers: Answers) -> dict[str, Array]:
+    return {
+        wire.SCORE: np.ascontiguousarray(answers.score.reshape(-1, 1)),
+        wire.VERDICT: np.ascontiguousarray(answers.verdict),
+        wire.FEATURES: np.ascontiguousarray(answers.features),
+    }
 
 
 def _lines(replies: Sequence[Reply], code_of: Callable[[FraudError], int]) -> Array:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple, Protocol
+from itertools import accumulate
+from typing import Final, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,33 @@ class Request(NamedTuple):
 
 Reply = Answers | FraudError
 """What a request gets: its own answers, or its own error."""
+
+
+class Parts(Sequence[Reply]):
+    """Replies that are all answers, as parts of the `whole`: `sizes` rows each, one after the other."""
+
+    def __init__(self, whole: Answers, sizes: Sequence[int]) -> None:
+        self.whole = whole
+        self._ends = list(accumulate(sizes, initial=0))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Answers: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Reply]: ...
+
+    def __getitem__(self, index: int | slice) -> Answers | list[Reply]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        at = index % len(self)
+        part = slice(self._ends[at], self._ends[at + 1])
+        return Answers(self.whole.score[part], self.whole.verdict[part], self.whole.features[part])
+
 
 TELL_AFTER_US: Final = 1_000_000
 """Refusals and failures wait so long for a frame of answers to carry them; then a frame without rows does."""
@@ -101,7 +129,7 @@ class FrontDoor:
         self._logged_at_us = now_us()
         self._marks: list[int] = []
 
-    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """One reply per request, in their order. Those without an answer are counted, and the log tells how many."""
         self._pace.begin()
         try:
@@ -111,7 +139,7 @@ class FrontDoor:
             raise
         finally:
             self._pace.end()
-        for reply in replies:
+        for reply in () if isinstance(replies, Parts) else replies:
             if isinstance(reply, FraudError):
                 if isinstance(reply, InvalidInput):
                     self._refused += 1
@@ -121,7 +149,7 @@ class FrontDoor:
             self._tell()
         return replies
 
-    def _answer(self, requests: Sequence[Request]) -> list[Reply]:
+    def _answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
         self._marks = [time.perf_counter_ns()]
         replies: list[Reply | None] = [None] * len(requests)
         to_score: list[int] = []
@@ -134,6 +162,8 @@ class FrontDoor:
                 replies[i] = refusal
                 continue
             (to_score if purpose == wire.PURPOSE_SCORE else to_try).append(i)
+        if len(to_score) == len(requests) > 0 and not any(self._refusals(requests)):
+            return self._scored(requests)  # the usual case
         # Each dry run goes alone, and before anything is recorded: it must neither see nor be seen.
         for one in to_try:
             for i, reply in self._checked(requests, [one], self._try):
@@ -146,7 +176,7 @@ class FrontDoor:
         self,
         requests: Sequence[Request],
         chosen: list[int],
-        answer: Callable[[list[Request]], list[Reply]],
+        answer: Callable[[Sequence[Request]], Sequence[Reply]],
     ) -> list[tuple[int, Reply]]:
         """Refuse the chosen requests that break a rule and `answer` the others together."""
         if not chosen:
@@ -163,7 +193,13 @@ class FrontDoor:
                 replies += [(i, failure) for i in good]
         return replies
 
-    def _refusals(self, requests: list[Request]) -> list[InvalidInput | None]:
+    def _scored(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        try:
+            return self._score(requests)
+        except FraudError as failure:
+            return [failure] * len(requests)
+
+    def _refusals(self, requests: Sequence[Request]) -> list[InvalidInput | None]:
         """For each request, why its rows are refused, or None. The usual case costs one pass over the joined rows."""
         now_us = self._now_us()
         rows = _joined(requests)
@@ -181,13 +217,13 @@ class FrontDoor:
                 refused.append(refusal)
         return refused
 
-    def _try(self, requests: list[Request]) -> list[Reply]:
+    def _try(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """A dry run: score and forget."""
         until = self._until(requests)
         self.store.bound(until)
         return [_whole(self._try_out(request.rows, until)) for request in requests]
 
-    def _score(self, requests: list[Request], decide: Decide | None = None) -> list[Reply]:
+    def _score(self, requests: Sequence[Request], decide: Decide | None = None) -> Sequence[Reply]:
         """Score what is new, record it, answer the rest as it was answered before, and log all of it."""
         rows = _joined(requests)
         del self._marks[1:]
@@ -258,7 +294,7 @@ class FrontDoor:
             new, self._new = self._new, None
             self._decided(*new)
 
-    def _settle(self, requests: list[Request], rows: Int64, answered: list[Answers]) -> list[Reply]:
+    def _settle(self, requests: Sequence[Request], rows: Int64, answered: list[Answers]) -> Sequence[Reply]:
         """Record and log distinct new rows that were answered one by one."""
         if not self._record_each(rows, answered):
             return self._score(requests)
@@ -278,14 +314,14 @@ class FrontDoor:
                 return False
         return True
 
-    def _without_store(self, requests: list[Request], failure: StoreUnavailable) -> list[Reply]:
+    def _without_store(self, requests: Sequence[Request], failure: StoreUnavailable) -> Sequence[Reply]:
         """Answers by the last resort while windows cannot be read; a guarded store takes them, for when it is back."""
         last_resort = self._last_resort
         if last_resort is None:
             raise failure
         return self._score(requests, lambda rows, _: last_resort(rows))
 
-    def _unlogged(self, requests: list[Request], rows: Int64, failure: LogUnavailable) -> list[Reply]:
+    def _unlogged(self, requests: Sequence[Request], rows: Int64, failure: LogUnavailable) -> Sequence[Reply]:
         """Answers while the log cannot be written: by the last resort, counted as missing from the log."""
         if self._log is None or self._last_resort is None:
             raise failure
@@ -345,7 +381,7 @@ class FrontDoor:
         answered: list[Answers],
         recorded: list[Recorded | None],
         inverse: Int64,
-        requests: list[Request],
+        requests: Sequence[Request],
     ) -> None:
         """The same for rows that were answered one by one: a frame for each schema, or width, of features."""
         known = np.array([one is not None and one.answer is not None for one in recorded], np.bool_)
@@ -374,7 +410,7 @@ class FrontDoor:
         """The end of a stage."""
         self._marks.append(time.perf_counter_ns())
 
-    def _score_without_clashes(self, requests: list[Request], recorded: list[Recorded | None]) -> list[Reply]:
+    def _score_without_clashes(self, requests: Sequence[Request], recorded: list[Recorded | None]) -> Sequence[Reply]:
         """Refuse each request that gives a used id to another transaction, and score the others."""
         taken = {
             int(known.row[self._schema.id_index]): known.row.tolist()
@@ -429,17 +465,11 @@ def _whole(answers: Answers | list[Answers]) -> Answers:
     return answers if isinstance(answers, Answers) else together(answers)
 
 
-def _split(answers: Answers, requests: list[Request]) -> list[Reply]:
-    replies: list[Reply] = []
-    start = 0
-    for request in requests:
-        part = slice(start, start + len(request.rows))
-        replies.append(Answers(answers.score[part], answers.verdict[part], answers.features[part]))
-        start = part.stop
-    return replies
+def _split(answers: Answers, requests: Sequence[Request]) -> Parts:
+    return Parts(answers, [len(request.rows) for request in requests])
 
 
-def _gather(answered: list[Answers], inverse: Int64, requests: list[Request]) -> list[Reply]:
+def _gather(answered: list[Answers], inverse: Int64, requests: Sequence[Request]) -> list[Reply]:
     """Replies made of single rows that were answered at different times, by different releases perhaps.
 
     Features of fewer columns than others of the request end in NaN: the verdict's release says whose they are.

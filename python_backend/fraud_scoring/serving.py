@@ -71,7 +71,7 @@ class Serving:
         )
         kernels.load()
 
-    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """One reply per request, in their order, by the table that is there now."""
         self._follow()
         began = time.monotonic()

@@ -102,7 +102,7 @@ def _fault() -> FraudError:
     return FraudError("the request could not be answered by a fault here; the server's log says more")
 
 
-def front_door_response(request: Any, answer: Callable[[Sequence[Request]], list[Reply]]) -> Any:
+def front_door_response(request: Any, answer: Callable[[Sequence[Request]], Sequence[Reply]]) -> Any:
     """Triton's response to what the backend `coalesce` made of several callers' requests; `answer` answers those."""
     lines = array(request, coalesced.PARAMETERS).tobytes()
     try:

@@ -7,7 +7,7 @@ import pytest
 
 from fraud_scoring.coalesced import joined, taken_apart
 from fraud_scoring.errors import FraudError, InvalidInput
-from fraud_scoring.front_door import Reply, Request
+from fraud_scoring.front_door import Parts, Reply, Request
 from fraud_scoring.stores import Answers
 
 
@@ -48,6 +48,23 @@ def test_replies_lie_one_after_the_other() -> None:
     assert tensors["score"].tolist() == [[0.0], [0.0], [9.0]]
     assert (tensors["score"].dtype, tensors["verdict"].dtype) == (np.float32, np.int32)
     assert tensors["features"][2].tolist() == [9.0, 10.0, 11.0, 12.0]
+
+
+def test_parts_of_one_answer_are_that_answer_again_and_each_is_its_own_rows() -> None:
+    whole = answers(6, 2)
+    parts = Parts(whole, [1, 3, 2])
+    assert [part.features.tolist() for part in parts if isinstance(part, Answers)] == [
+        whole.features[:1].tolist(), whole.features[1:4].tolist(), whole.features[4:].tolist(),
+    ]  # fmt: skip
+    assert parts[-1].verdict.tolist() == whole.verdict[4:].tolist()
+    assert len(parts[1:]) == 2
+    with pytest.raises(IndexError):
+        parts[3]
+    requests = [Request(matrix(count)) for count in (1, 3, 2)]
+    one_by_one, at_once = joined(list(parts), requests, code_of), joined(parts, requests, code_of)
+    assert {name: value.tobytes() for name, value in at_once.items()} == {
+        name: value.tobytes() for name, value in one_by_one.items()
+    }
 
 
 def test_a_refusal_has_a_line_and_keeps_the_others_at_their_places() -> None:
