@@ -59,9 +59,12 @@ class Stage:
         return found
 
     def rows_for(self, most_per_second: int, sent_before: int) -> int:
-        """How many transactions a load may need; what it sent in the round before is the better guess."""
+        """How many transactions a load may need; what it sent in the round before is the better guess.
+
+        Some callers are answered twice as often as others, and each goes through a share of its own.
+        """
         guess = round(most_per_second * (self.seconds + 2 * WARM_S))
-        return min(guess, max(2 * sent_before, guess // 4)) if sent_before else guess
+        return min(guess, max(3 * sent_before, guess // 4)) if sent_before else guess
 
 
 class Kind(Protocol):

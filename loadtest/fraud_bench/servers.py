@@ -187,7 +187,9 @@ def floor(folder: Path, columns: int) -> Iterator[Server]:
         process.kill()
 
 
-_REDIS: Final = ("--appendonly", "yes", "--auto-aof-rewrite-percentage", "300", "--rdbcompression", "no")
+_REDIS: Final = (
+    "--appendonly", "yes", "--auto-aof-rewrite-percentage", "300", "--rdbcompression", "no", "--latency-tracking", "no",
+)  # fmt: skip
 """As it is set where it is deployed (deploy/compose/redis.conf)."""
 
 

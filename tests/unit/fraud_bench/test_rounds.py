@@ -85,7 +85,7 @@ def test_a_round_that_would_end_too_late_is_not_begun(stage: Stage, measured: Ma
 
 def test_a_load_gets_more_rows_than_it_sent_before_and_not_many_more(stage: Stage) -> None:
     assert stage.rows_for(10_000, 0) == 20_000
-    assert stage.rows_for(10_000, 6_000) == 12_000
+    assert stage.rows_for(10_000, 6_000) == 18_000
     assert stage.rows_for(10_000, 1_000) == 5_000
     assert stage.rows_for(10_000, 19_000) == 20_000
 
