@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -63,13 +63,20 @@ class Home:
 
     def saw(self, head: Head | None) -> None:
         """Remember a head; an older one than is known changes nothing."""
-        known = self.head()
-        if head is None or (known is not None and known.sequence >= head.sequence):
+        if head is None or self._knows(head):
             return
         self._heads.parent.mkdir(parents=True, exist_ok=True)
-        staged = self._heads.with_name(f".{HEADS_FILE}.{os.getpid()}")
-        staged.write_text(json.dumps({**self._read(), self._registry: asdict(head)}) + "\n", encoding="utf-8")
-        staged.replace(self._heads)
+        with self._heads.with_name(f".{HEADS_FILE}.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of those who write at once none undoes what another saw
+            if self._knows(head):
+                return
+            staged = self._heads.with_name(f".{HEADS_FILE}.staged")
+            staged.write_text(json.dumps({**self._read(), self._registry: asdict(head)}) + "\n", encoding="utf-8")
+            staged.replace(self._heads)
+
+    def _knows(self, head: Head) -> bool:
+        known = self.head()
+        return known is not None and known.sequence >= head.sequence
 
     def _read(self) -> dict[str, dict[str, str]]:
         try:
