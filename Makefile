@@ -39,6 +39,7 @@ parts: setup
 
 kernels: setup
 	@$(BIN)/python -m fraud_scoring.kernels
+	@$(BIN)/python -m fraud_server.compiled
 
 lint: setup ## format, lint, strict types
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }

@@ -55,3 +55,7 @@ def _compile(source: Path, wanted: Path) -> None:
 
 def _last_line(text: str) -> str:
     return (text.strip().splitlines() or ["the compiler said nothing"])[-1]
+
+
+if __name__ == "__main__":
+    coalesce_library()
