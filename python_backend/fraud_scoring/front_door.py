@@ -162,13 +162,14 @@ class FrontDoor:
                 replies[i] = refusal
                 continue
             (to_score if purpose == wire.PURPOSE_SCORE else to_try).append(i)
-        if len(to_score) == len(requests) > 0 and not any(self._refusals(requests)):
-            return self._scored(requests)  # the usual case
+        refused = self._refusals([requests[i] for i in to_score])
+        if len(to_score) == len(requests) and not any(refused):
+            return self._attempted(requests, self._score)  # the usual case
         # Each dry run goes alone, and before anything is recorded: it must neither see nor be seen.
         for one in to_try:
-            for i, reply in self._checked(requests, [one], self._try):
+            for i, reply in self._checked(requests, [one], self._refusals([requests[one]]), self._try):
                 replies[i] = reply
-        for i, reply in self._checked(requests, to_score, self._score):
+        for i, reply in self._checked(requests, to_score, refused, self._score):
             replies[i] = reply
         return [reply for reply in replies if reply is not None]
 
@@ -176,31 +177,30 @@ class FrontDoor:
         self,
         requests: Sequence[Request],
         chosen: list[int],
+        refused: list[InvalidInput | None],
         answer: Callable[[Sequence[Request]], Sequence[Reply]],
     ) -> list[tuple[int, Reply]]:
-        """Refuse the chosen requests that break a rule and `answer` the others together."""
-        if not chosen:
-            return []
-        refused = self._refusals([requests[i] for i in chosen])
+        """Refuse those of the chosen requests that `refused` has an error for, and `answer` the others together."""
         good = [i for i, refusal in zip(chosen, refused, strict=True) if refusal is None]
         replies: list[tuple[int, Reply]] = [
             (i, refusal) for i, refusal in zip(chosen, refused, strict=True) if refusal is not None
         ]
-        if good:
-            try:
-                replies += zip(good, answer([requests[i] for i in good]), strict=True)
-            except FraudError as failure:
-                replies += [(i, failure) for i in good]
-        return replies
+        return replies + list(zip(good, self._attempted([requests[i] for i in good], answer), strict=True))
 
-    def _scored(self, requests: Sequence[Request]) -> Sequence[Reply]:
+    @staticmethod
+    def _attempted(
+        requests: Sequence[Request], answer: Callable[[Sequence[Request]], Sequence[Reply]]
+    ) -> Sequence[Reply]:
+        """What `answer` says to the requests; where it cannot, why, for each of them."""
         try:
-            return self._score(requests)
+            return answer(requests) if requests else []
         except FraudError as failure:
             return [failure] * len(requests)
 
     def _refusals(self, requests: Sequence[Request]) -> list[InvalidInput | None]:
         """For each request, why its rows are refused, or None. The usual case costs one pass over the joined rows."""
+        if not requests:
+            return []
         now_us = self._now_us()
         rows = _joined(requests)
         ids = rows[:, self._schema.id_index]
