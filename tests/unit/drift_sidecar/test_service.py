@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drift_sidecar import service
 from drift_sidecar.checkpoint import Checkpoint
 from drift_sidecar.errors import CannotFollow
 from drift_sidecar.judging import PageRecord
@@ -85,6 +86,27 @@ def test_stopping_keeps_what_was_counted_last(log: DecisionLog, tmp_path: Path) 
     made.sidecar.run(stop)
     with stepped(log, tmp_path) as again:
         assert again.sidecar.books.rows == 50
+
+
+class StopAtFirstWait(threading.Event):
+    """Set as soon as somebody waits for it; `waits` counts them."""
+
+    waits = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits += 1
+        self.set()
+        return super().wait(timeout)
+
+
+def test_it_waits_between_looks_once_it_has_all_there_was_and_not_before(
+    log: DecisionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LOOK_ROWS", 20)
+    log.write(50, 5)
+    made, stop = SteppedSidecar(log, tmp_path), StopAtFirstWait()
+    made.sidecar.run(stop)
+    assert (made.sidecar.books.rows, stop.waits) == (50, 1)
 
 
 def test_a_checkpoint_of_other_code_is_put_aside_and_the_log_counted_anew(log: DecisionLog, tmp_path: Path) -> None:
