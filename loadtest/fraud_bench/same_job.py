@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from fraud_scoring.errors import FraudError
-from fraud_scoring.front_door import Reply, Request
+from fraud_scoring.requests import Reply, Request
 from fraud_scoring.serving import Serving, inline_model
 from fraud_scoring.settings import LogSettings, Settings
 from fraud_scoring.stores import Answers

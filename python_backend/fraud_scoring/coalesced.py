@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fraud_scoring import wire
 from fraud_scoring.errors import FraudError, InvalidInput
-from fraud_scoring.front_door import Parts, Reply, Request
+from fraud_scoring.requests import Joined, Parts, Reply, Request
 from fraud_scoring.stores import Answers, together
 from fraud_scoring.windows import Int64
 
@@ -30,7 +30,7 @@ WIDTHS: Final = "widths"
 REFUSALS: Final = "refusals"
 
 
-def taken_apart(rows: Int64, members: Array, parameters: bytes) -> list[Request]:
+def taken_apart(rows: Int64, members: Array, parameters: bytes) -> Joined:
     """The requests that were joined to `rows` int64 [N, C]; InvalidInput where the parts do not fit each other."""
     counts = members.tolist()
     lines = parameters.decode(errors="replace").split("\n")
@@ -39,11 +39,7 @@ def taken_apart(rows: Int64, members: Array, parameters: bytes) -> list[Request]
             f"{MEMBERS}: {len(counts)} requests of {sum(counts)} rows, with {len(lines) - 1} lines of parameters and "
             f"{len(rows)} rows; this model is asked by {wire.SCORE_MODEL}: ask that"
         )
-    requests, start = [], 0
-    for count, line in zip(counts, lines, strict=False):
-        requests.append(Request(rows[start : start + count], line))
-        start += count
-    return requests
+    return Joined(rows, counts, lines[:-1])
 
 
 def joined(

@@ -135,7 +135,9 @@ class DecisionRule:
         assert self.explanation is not None
         rise = np.maximum(values, 0).sum(axis=1)
         named = (values > 0) & (values * LEAST_SHARE >= rise[:, None])
-        codes = np.stack([self._telling(group.features, features) for group in self.explanation.groups], axis=1)
+        codes = np.zeros(values.shape, np.int32)
+        for g in np.flatnonzero(named.any(axis=0)):
+            codes[:, g] = self._telling(self.explanation.groups[g].features, features)
         order = np.argsort(-values, axis=1, kind="stable")
         out = np.zeros((len(features), wire.REASON_SLOTS), np.int32)
         for i, groups in enumerate(order):

@@ -11,8 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import accumulate
-from typing import Final, NamedTuple, Protocol, overload
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,48 +20,11 @@ from fraud_scoring import wire
 from fraud_scoring.decision_log import STAGES, Context, Decisions, LogUnavailable
 from fraud_scoring.errors import FraudError, InvalidInput, StoreFenced, StoreUnavailable
 from fraud_scoring.pace import Pace
+from fraud_scoring.requests import Joined, Parts, Reply, Request
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers, Recorded, WindowStore, each, together
 from fraud_scoring.validation import RowRules, read_parameters
 from fraud_scoring.windows import Int64
-
-
-class Request(NamedTuple):
-    """One caller's request: `rows` [N, C] as sent, and its parameters as JSON text."""
-
-    rows: Int64
-    parameters: str = ""
-
-
-Reply = Answers | FraudError
-"""What a request gets: its own answers, or its own error."""
-
-
-class Parts(Sequence[Reply]):
-    """Replies that are all answers, as parts of the `whole`: `sizes` rows each, one after the other."""
-
-    def __init__(self, whole: Answers, sizes: Sequence[int]) -> None:
-        self.whole = whole
-        self._ends = list(accumulate(sizes, initial=0))
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> Answers: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Reply]: ...
-
-    def __getitem__(self, index: int | slice) -> Answers | list[Reply]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        at = index % len(self)
-        part = slice(self._ends[at], self._ends[at + 1])
-        return Answers(self.whole.score[part], self.whole.verdict[part], self.whole.features[part])
-
 
 TELL_AFTER_US: Final = 1_000_000
 """Refusals and failures wait so long for a frame of answers to carry them; then a frame without rows does."""
@@ -151,6 +113,8 @@ class FrontDoor:
 
     def _answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
         self._marks = [time.perf_counter_ns()]
+        if isinstance(requests, Joined) and self._are_usual(requests):
+            return self._attempted(requests, self._score)
         replies: list[Reply | None] = [None] * len(requests)
         to_score: list[int] = []
         to_try: list[int] = []
@@ -162,50 +126,56 @@ class FrontDoor:
                 replies[i] = refusal
                 continue
             (to_score if purpose == wire.PURPOSE_SCORE else to_try).append(i)
-        refused = self._refusals([requests[i] for i in to_score])
-        if len(to_score) == len(requests) and not any(refused):
-            return self._attempted(requests, self._score)  # the usual case
         # Each dry run goes alone, and before anything is recorded: it must neither see nor be seen.
         for one in to_try:
-            for i, reply in self._checked(requests, [one], self._refusals([requests[one]]), self._try):
+            for i, reply in self._checked(requests, [one], self._try):
                 replies[i] = reply
-        for i, reply in self._checked(requests, to_score, refused, self._score):
+        for i, reply in self._checked(requests, to_score, self._score):
             replies[i] = reply
         return [reply for reply in replies if reply is not None]
 
+    def _are_usual(self, requests: Joined) -> bool:
+        """Whether requests are alike, to be scored, and none of them breaks a rule: then none is looked at alone."""
+        try:
+            (parameters,) = set(requests.parameters)
+            purpose, _ = read_parameters(parameters)
+            self._rules.check_shape(requests.rows[: max(requests.sizes)])
+        except (ValueError, InvalidInput):
+            return False
+        return purpose == wire.PURPOSE_SCORE and min(requests.sizes) > 0 and not self._any_refused(requests.rows)
+
+    def _any_refused(self, rows: Int64) -> bool:
+        return bool(self._rules.any_broken(rows, self._now_us())) or not _are_distinct(rows[:, self._schema.id_index])
+
     def _checked(
-        self,
-        requests: Sequence[Request],
-        chosen: list[int],
-        refused: list[InvalidInput | None],
-        answer: Callable[[Sequence[Request]], Sequence[Reply]],
+        self, requests: Sequence[Request], chosen: list[int], answer: Callable[[Joined], Sequence[Reply]]
     ) -> list[tuple[int, Reply]]:
-        """Refuse those of the chosen requests that `refused` has an error for, and `answer` the others together."""
+        """Refuse those of the chosen requests whose rows break a rule, and `answer` the others together."""
+        if not chosen:
+            return []
+        refused = self._refusals(Joined.of([requests[i] for i in chosen]))
         good = [i for i, refusal in zip(chosen, refused, strict=True) if refusal is None]
         replies: list[tuple[int, Reply]] = [
             (i, refusal) for i, refusal in zip(chosen, refused, strict=True) if refusal is not None
         ]
-        return replies + list(zip(good, self._attempted([requests[i] for i in good], answer), strict=True))
+        if good:
+            answers = self._attempted(Joined.of([requests[i] for i in good]), answer)
+            replies += zip(good, answers, strict=True)
+        return replies
 
     @staticmethod
-    def _attempted(
-        requests: Sequence[Request], answer: Callable[[Sequence[Request]], Sequence[Reply]]
-    ) -> Sequence[Reply]:
+    def _attempted(requests: Joined, answer: Callable[[Joined], Sequence[Reply]]) -> Sequence[Reply]:
         """What `answer` says to the requests; where it cannot, why, for each of them."""
         try:
-            return answer(requests) if requests else []
+            return answer(requests)
         except FraudError as failure:
             return [failure] * len(requests)
 
-    def _refusals(self, requests: Sequence[Request]) -> list[InvalidInput | None]:
+    def _refusals(self, requests: Joined) -> list[InvalidInput | None]:
         """For each request, why its rows are refused, or None. The usual case costs one pass over the joined rows."""
-        if not requests:
-            return []
-        now_us = self._now_us()
-        rows = _joined(requests)
-        ids = rows[:, self._schema.id_index]
-        if not self._rules.any_broken(rows, now_us) and _are_distinct(ids):
+        if not self._any_refused(requests.rows):
             return [None] * len(requests)
+        now_us = self._now_us()
         refused: list[InvalidInput | None] = []
         for request in requests:
             try:
@@ -217,15 +187,15 @@ class FrontDoor:
                 refused.append(refusal)
         return refused
 
-    def _try(self, requests: Sequence[Request]) -> Sequence[Reply]:
+    def _try(self, requests: Joined) -> Sequence[Reply]:
         """A dry run: score and forget."""
         until = self._until(requests)
         self.store.bound(until)
         return [_whole(self._try_out(request.rows, until)) for request in requests]
 
-    def _score(self, requests: Sequence[Request], decide: Decide | None = None) -> Sequence[Reply]:
+    def _score(self, requests: Joined, decide: Decide | None = None) -> Sequence[Reply]:
         """Score what is new, record it, answer the rest as it was answered before, and log all of it."""
-        rows = _joined(requests)
+        rows = requests.rows
         del self._marks[1:]
         self._new = None
         until = self._until(requests)
@@ -245,9 +215,9 @@ class FrontDoor:
                 stood = self.store.record(rows, answers)
                 self._mark()
                 if not any(stood):
-                    self._write(rows, answers, np.zeros(len(rows), np.bool_), requests)
+                    self._write(rows, answers, np.zeros(len(rows), np.bool_), _deadlines_us(requests))
                     self._tell_decided()
-                    return _split(answers, requests)
+                    return Parts(answers, requests.sizes)
                 return self._score(requests)  # another front door was faster: its answers stand
             first = rows[unique]
             if any(map(_differs, recorded, first)) or (rows != first[inverse]).any():
@@ -258,7 +228,7 @@ class FrontDoor:
                 return self._score(requests)
             self._write_each(rows, [answered[i] for i in inverse.tolist()], recorded, inverse, requests)
             self._tell_decided()
-            return _gather(answered, inverse, requests)
+            return _gather(answered, inverse, requests.sizes)
         except LogUnavailable as failure:
             return self._unlogged(requests, rows, failure)
         except StoreUnavailable as failure:
@@ -294,7 +264,7 @@ class FrontDoor:
             new, self._new = self._new, None
             self._decided(*new)
 
-    def _settle(self, requests: Sequence[Request], rows: Int64, answered: list[Answers]) -> Sequence[Reply]:
+    def _settle(self, requests: Joined, rows: Int64, answered: list[Answers]) -> Sequence[Reply]:
         """Record and log distinct new rows that were answered one by one."""
         if not self._record_each(rows, answered):
             return self._score(requests)
@@ -302,7 +272,7 @@ class FrontDoor:
         everyone = np.arange(len(rows))
         self._write_each(rows, answered, [None] * len(rows), everyone, requests)
         self._tell_decided()
-        return _gather(answered, everyone, requests)
+        return _gather(answered, everyone, requests.sizes)
 
     def _record_each(self, rows: Int64, answered: list[Answers]) -> bool:
         """Record rows with their answers of one row each; False if another front door was faster with one of them."""
@@ -314,20 +284,20 @@ class FrontDoor:
                 return False
         return True
 
-    def _without_store(self, requests: Sequence[Request], failure: StoreUnavailable) -> Sequence[Reply]:
+    def _without_store(self, requests: Joined, failure: StoreUnavailable) -> Sequence[Reply]:
         """Answers by the last resort while windows cannot be read; a guarded store takes them, for when it is back."""
         last_resort = self._last_resort
         if last_resort is None:
             raise failure
         return self._score(requests, lambda rows, _: last_resort(rows))
 
-    def _unlogged(self, requests: Sequence[Request], rows: Int64, failure: LogUnavailable) -> Sequence[Reply]:
+    def _unlogged(self, requests: Joined, rows: Int64, failure: LogUnavailable) -> Sequence[Reply]:
         """Answers while the log cannot be written: by the last resort, counted as missing from the log."""
         if self._log is None or self._last_resort is None:
             raise failure
         self._check_fence(rows)
         self._log.miss(len(rows))
-        return _split(self._last_resort(rows), requests)
+        return Parts(self._last_resort(rows), requests.sizes)
 
     def _check_fence(self, rows: Int64) -> None:
         """StoreFenced where another region answers: also for answers that the store is not needed for."""
@@ -338,15 +308,14 @@ class FrontDoor:
         except StoreUnavailable:
             return
 
-    def _write(self, rows: Int64, answers: Answers, repeat: npt.NDArray[np.bool_], requests: Sequence[Request]) -> None:
-        """One frame: `answers` to `rows`, which lie in the order of `requests`."""
+    def _write(self, rows: Int64, answers: Answers, repeat: npt.NDArray[np.bool_], deadlines_us: Int64) -> None:
+        """One frame: `answers` to `rows`, each with its deadline [N]."""
         if self._log is None:
             return
         context = self._contexts(int(answers.verdict[0, wire.VERDICT_RELEASE])) if answers.features.shape[1] else None
         if context is not None:
             self._log.set_context(context)
         elapsed_us = (time.perf_counter_ns() - self._marks[0]) // 1000
-        deadlines = [read_parameters(request.parameters)[1] for request in requests]
         marks = self._marks + self._marks[-1:] * (1 + len(STAGES) - len(self._marks))  # a stage that was not needed: 0
         content = Decisions(
             transaction=rows,
@@ -354,7 +323,7 @@ class FrontDoor:
             score=answers.score.reshape(-1),
             verdict=answers.verdict,
             repeat=repeat,
-            deadline_left_us=np.repeat(deadlines, [len(request.rows) for request in requests]) - elapsed_us,
+            deadline_left_us=deadlines_us - elapsed_us,
             stage_us=np.diff(np.array(marks, np.int64)) // 1000,
             refused=self._refused,
             failed=self._failed,
@@ -381,17 +350,17 @@ class FrontDoor:
         answered: list[Answers],
         recorded: list[Recorded | None],
         inverse: Int64,
-        requests: Sequence[Request],
+        requests: Joined,
     ) -> None:
         """The same for rows that were answered one by one: a frame for each schema, or width, of features."""
         known = np.array([one is not None and one.answer is not None for one in recorded], np.bool_)
         _, place = np.unique(inverse, return_index=True)
         repeat = known[inverse]
         repeat[np.setdiff1d(np.arange(len(rows)), place)] = True
-        row_of = [Request(row[None, :], request.parameters) for request in requests for row in request.rows]
+        deadlines_us = _deadlines_us(requests)
         for mine in self._alike(answered):
             joined = together([answered[i] for i in mine])
-            self._write(rows[mine], joined, repeat[mine], [row_of[i] for i in mine])
+            self._write(rows[mine], joined, repeat[mine], deadlines_us[mine])
 
     def _alike(self, answered: list[Answers]) -> list[list[int]]:
         """The places of answers of one row that can lie in one matrix: features of one width and, if known, schema."""
@@ -402,15 +371,15 @@ class FrontDoor:
             groups.setdefault((width, context), []).append(place)
         return list(groups.values())
 
-    def _until(self, requests: Sequence[Request]) -> float:
+    def _until(self, requests: Joined) -> float:
         """When the releases must have answered a batch; the shortest deadline in it counts."""
-        return self._pace.until(min(read_parameters(request.parameters)[1] for request in requests))
+        return self._pace.until(min(read_parameters(text)[1] for text in set(requests.parameters)))
 
     def _mark(self) -> None:
         """The end of a stage."""
         self._marks.append(time.perf_counter_ns())
 
-    def _score_without_clashes(self, requests: Sequence[Request], recorded: list[Recorded | None]) -> Sequence[Reply]:
+    def _score_without_clashes(self, requests: Joined, recorded: list[Recorded | None]) -> Sequence[Reply]:
         """Refuse each request that gives a used id to another transaction, and score the others."""
         taken = {
             int(known.row[self._schema.id_index]): known.row.tolist()
@@ -419,7 +388,7 @@ class FrontDoor:
         }
         refused = [self._claim(request, taken) for request in requests]
         good = [request for request, refusal in zip(requests, refused, strict=True) if refusal is None]
-        answers = iter(self._score(good) if good else [])
+        answers = iter(self._score(Joined.of(good)) if good else [])
         return [next(answers) if refusal is None else refusal for refusal in refused]
 
     def _claim(self, request: Request, taken: dict[int, list[int]]) -> InvalidInput | None:
@@ -440,8 +409,12 @@ def _differs(known: Recorded | None, row: Int64) -> bool:
     return known is not None and len(known.row) == len(row) and bool((known.row != row).any())
 
 
-def _joined(requests: Sequence[Request]) -> Int64:
-    return requests[0].rows if len(requests) == 1 else np.concatenate([request.rows for request in requests])
+def _deadlines_us(requests: Joined) -> Int64:
+    """The deadline of each row's request int64 [N]."""
+    of = {text: read_parameters(text)[1] for text in set(requests.parameters)}
+    if len(of) == 1:
+        return np.full(len(requests.rows), min(of.values()), np.int64)
+    return np.repeat(np.array([of[text] for text in requests.parameters], np.int64), requests.sizes)
 
 
 def _are_distinct(ids: Int64) -> bool:
@@ -465,20 +438,16 @@ def _whole(answers: Answers | list[Answers]) -> Answers:
     return answers if isinstance(answers, Answers) else together(answers)
 
 
-def _split(answers: Answers, requests: Sequence[Request]) -> Parts:
-    return Parts(answers, [len(request.rows) for request in requests])
-
-
-def _gather(answered: list[Answers], inverse: Int64, requests: Sequence[Request]) -> list[Reply]:
+def _gather(answered: list[Answers], inverse: Int64, sizes: Sequence[int]) -> list[Reply]:
     """Replies made of single rows that were answered at different times, by different releases perhaps.
 
     Features of fewer columns than others of the request end in NaN: the verdict's release says whose they are.
     """
     replies: list[Reply] = []
     start = 0
-    for request in requests:
-        mine = [answered[i] for i in inverse[start : start + len(request.rows)].tolist()]
-        start += len(request.rows)
+    for size in sizes:
+        mine = [answered[i] for i in inverse[start : start + size].tolist()]
+        start += size
         features = np.full((len(mine), max(answer.features.shape[1] for answer in mine)), np.nan, np.float32)
         for row, answer in zip(features, mine, strict=True):
             row[: answer.features.shape[1]] = answer.features[0]

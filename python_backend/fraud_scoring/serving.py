@@ -17,9 +17,10 @@ from fraud_scoring.decision_log import Context, LogUnavailable, LogWriter, open_
 from fraud_scoring.decision_log.contents import SHADOW_WRITERS
 from fraud_scoring.errors import FraudError, ReleaseUnavailable
 from fraud_scoring.features import Float32
-from fraud_scoring.front_door import FrontDoor, Reply, Request
+from fraud_scoring.front_door import FrontDoor
 from fraud_scoring.pipeline import Pipeline, load_graph
 from fraud_scoring.releases import golden_vectors, pinned_schema, release_name
+from fraud_scoring.requests import Reply, Request
 from fraud_scoring.routes import Routes, RoutesWatch
 from fraud_scoring.routing import Answered, Golden, InlineModel, Model, Router, ServedRelease
 from fraud_scoring.schema import Schema, united

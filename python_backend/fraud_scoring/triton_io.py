@@ -22,8 +22,8 @@ from fraud_scoring import coalesced, wire
 from fraud_scoring.decision_log import LogUnavailable
 from fraud_scoring.errors import FraudError, InvalidInput, ReleaseLate, ReleaseUnavailable, StoreUnavailable
 from fraud_scoring.features import Float32
-from fraud_scoring.front_door import Reply, Request
 from fraud_scoring.releases import engine_name, model_name
+from fraud_scoring.requests import Reply, Request
 from fraud_scoring.routing import Model
 from fraud_scoring.serving import inline_model
 from fraud_scoring.settings import SERVED, Settings

@@ -22,7 +22,8 @@ from typing import IO, Final
 import numpy as np
 
 from fraud_scoring.decision_log import Context, Decisions, LogWriter, Signer, read, verify_log
-from fraud_scoring.front_door import FrontDoor, Request
+from fraud_scoring.front_door import FrontDoor
+from fraud_scoring.requests import Request
 from fraud_scoring.stores import Answers
 from fraud_scoring.stores.memory import MemoryStore
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64

@@ -13,8 +13,9 @@ from fraud_client import Call, InvalidRequest
 from fraud_data import SimulatorSettings, Transactions, simulate
 from fraud_scoring import wire
 from fraud_scoring.errors import FraudError
-from fraud_scoring.front_door import FrontDoor, Request
+from fraud_scoring.front_door import FrontDoor
 from fraud_scoring.pipeline import Pipeline
+from fraud_scoring.requests import Request
 from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.validation import check_labels
 

@@ -7,7 +7,7 @@ import pytest
 
 from fraud_scoring.coalesced import joined, taken_apart
 from fraud_scoring.errors import FraudError, InvalidInput
-from fraud_scoring.front_door import Parts, Reply, Request
+from fraud_scoring.requests import Parts, Reply, Request
 from fraud_scoring.stores import Answers
 
 

@@ -21,7 +21,8 @@ from fraud_scoring.decision_log import (
     verify_log,
 )
 from fraud_scoring.errors import InvalidInput, ReleaseUnavailable, StoreFenced
-from fraud_scoring.front_door import FrontDoor, Reply, Request
+from fraud_scoring.front_door import FrontDoor
+from fraud_scoring.requests import Reply, Request
 from fraud_scoring.stores import Answers, Recorded, each
 from fraud_scoring.stores.memory import MemoryStore
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64, matrix, row

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fraud_scoring.errors import FraudError, InvalidInput, ReleaseUnavailable, StoreUnavailable
-from fraud_scoring.front_door import FrontDoor, Reply, Request
+from fraud_scoring.front_door import FrontDoor
+from fraud_scoring.requests import Joined, Reply, Request
 from fraud_scoring.stores import Answers, Recorded
 from fraud_scoring.stores.memory import MemoryStore
 from support.rows import DAY_US, DEFAULT_SCHEMA, MONDAY_US, Clock, Int64, matrix, row
@@ -96,6 +97,42 @@ def test_a_dynamic_batch_is_one_call_of_the_release(front_door: FrontDoor, relea
     assert [call.tolist() for call in release.calls] == [np.concatenate([r.rows for r in requests]).tolist()]
     for request, reply in zip(requests, replies, strict=True):
         assert same_bits(answered(reply), answers_for(request.rows))
+
+
+NO_ROWS = Request(np.empty((0, DEFAULT_SCHEMA.width), np.int64))
+SOON, LATER = (json.dumps({"deadline_us": us}) for us in (40_000, 90_000))
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        pytest.param([ask(row(3), row(1)), ask(row(2))], id="without parameters"),
+        pytest.param([ask(row(1), parameters=SOON), ask(row(2), parameters=SOON)], id="alike"),
+        pytest.param([ask(row(1), parameters=SOON), ask(row(2), row(3), parameters=LATER)], id="with two deadlines"),
+        pytest.param([ask(row(1)), ask(row(2), parameters=DRY_RUN)], id="one to be tried out"),
+        pytest.param([ask(row(1), parameters=DRY_RUN), ask(row(1), parameters=DRY_RUN)], id="all to be tried out"),
+        pytest.param([ask(row(1)), ask(row(2, amount=0), row(3))], id="one that breaks a rule"),
+        pytest.param([ask(row(1), row(2)), ask(row(2))], id="a transaction in two of them"),
+        pytest.param([ask(row(1)), ask(row(1, amount=2))], id="an id for two transactions"),
+        pytest.param([ask(row(1), parameters='{"purpose": "x"}')] * 2, id="a parameter that is not known"),
+        pytest.param([NO_ROWS, ask(row(1))], id="one without rows"),
+        pytest.param([NO_ROWS], id="nothing but one without rows"),
+        pytest.param([Request(matrix(row(1))[:, :4]), Request(matrix(row(2))[:, :4])], id="too few columns"),
+    ],
+)
+def test_requests_that_lie_in_one_matrix_get_what_they_get_one_by_one(requests: list[Request]) -> None:
+    apart, together = (
+        FrontDoor(DEFAULT_SCHEMA, FailingStore(DEFAULT_SCHEMA, now_us=Clock()), FakeRelease(), now_us=Clock()).answer(
+            way
+        )
+        for way in (requests, Joined.of(requests))
+    )
+    assert len(apart) == len(together) == len(requests)
+    for one, other in zip(apart, together, strict=True):
+        if isinstance(one, Answers):
+            assert same_bits(one, answered(other))
+        else:
+            assert (type(other), str(other)) == (type(one), str(one))
 
 
 def test_a_reply_has_the_shapes_of_the_wire(front_door: FrontDoor) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from fraud_scoring import wire
 from fraud_scoring.errors import InvalidInput, StoreUnavailable
-from fraud_scoring.front_door import FrontDoor, Request
+from fraud_scoring.front_door import FrontDoor
+from fraud_scoring.requests import Request
 from fraud_scoring.stores import Answers, Recorded
 from fraud_scoring.stores.guarded import GuardedStore
 from fraud_scoring.stores.memory import MemoryStore

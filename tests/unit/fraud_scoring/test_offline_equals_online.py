@@ -9,7 +9,8 @@ import pytest
 
 from fraud_scoring import wire
 from fraud_scoring.features import Float32, replay
-from fraud_scoring.front_door import FrontDoor, Request
+from fraud_scoring.front_door import FrontDoor
+from fraud_scoring.requests import Request
 from fraud_scoring.schema import Schema
 from fraud_scoring.stores import Answers
 from fraud_scoring.stores.memory import MemoryStore

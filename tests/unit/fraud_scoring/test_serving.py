@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fraud_scoring.front_door import Request
+from fraud_scoring.requests import Request
 from fraud_scoring.routes import ROUTES_FILE, Routes
 from fraud_scoring.serving import Serving, inline_model
 from fraud_scoring.settings import Settings

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, Response
 
 from fraud_bench.same_job import Job, job_from_environment
 from fraud_scoring.errors import FraudError
-from fraud_scoring.front_door import Reply
+from fraud_scoring.requests import Reply
 
 
 class Batcher:

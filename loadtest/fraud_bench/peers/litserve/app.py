@@ -10,7 +10,7 @@ import numpy as np
 
 from fraud_bench.same_job import job_from_environment
 from fraud_scoring.errors import FraudError
-from fraud_scoring.front_door import Reply
+from fraud_scoring.requests import Reply
 
 MAX_BATCH = 64
 BATCH_TIMEOUT_S = 0.005
