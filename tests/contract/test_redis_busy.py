@@ -238,7 +238,8 @@ def test_a_ledger_goes_with_its_entity_and_once_all_of_it_is_past(server: RedisS
     store.record(past)
     for week in (1, 2):
         keys = strings_of(server)
-        assert server.ask("PEXPIRETIME", keys[False]) == server.ask("PEXPIRETIME", keys[True]) > 0
+        ends = [server.ask("PEXPIRETIME", key) for key in keys.values()]
+        assert 0 < max(ends) - 10 < min(ends)  # Redis reads its clock for each of them
         for key in keys.values():
             server.ask("EXPIRE", key, 1_000)
         store.record(matrix(row(200 + week, int(past[-1, 1]) + week * 7 * DAY_US)))
