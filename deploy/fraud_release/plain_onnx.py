@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fraud_release.errors import ReleaseRefused
 from fraud_release.plain_trees import DIGITS, TreeMatrices, tree_matrices
+from fraud_scoring.trees import OPERATOR, attributes_of
 
 OPSET: Final = 17
-_TREES: Final = "TreeEnsembleRegressor"
 
 
 def plain_form(model: onnx.ModelProto, *, half: bool = False) -> onnx.ModelProto:
@@ -33,7 +33,7 @@ def plain_form(model: onnx.ModelProto, *, half: bool = False) -> onnx.ModelProto
     graph.output.extend(model.graph.output)
     graph.initializer.extend(_narrow(tensor) for tensor in model.graph.initializer)
     for number, node in enumerate(model.graph.node):
-        if node.op_type == _TREES and node.domain == "ai.onnx.ml":
+        if (node.domain, node.op_type) == OPERATOR:
             _add_trees(graph, node, f"trees{number}", half)
         elif node.domain not in ("", "ai.onnx"):
             raise ReleaseRefused(
@@ -68,7 +68,7 @@ def products(model: onnx.ModelProto) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def _add_trees(graph: onnx.GraphProto, node: onnx.NodeProto, name: str, half: bool) -> None:
     """Append `node`'s trees as plain nodes: rows lie last, so that neighbouring threads read neighbouring values."""
-    matrices = tree_matrices(_attributes(node))
+    matrices = tree_matrices(attributes_of(node))
     trees, splits = matrices.feature.shape
     counting = np.float16 if half else np.float32
     constants: dict[str, Any] = {
@@ -164,11 +164,3 @@ def _narrow_node(node: onnx.NodeProto) -> onnx.NodeProto:
         elif attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
             raise ReleaseRefused(f"plain form: {node.op_type} holds a graph of its own, which cannot be exported")
     return out
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return {
-        name: numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
-        for name, value in values.items()
-    }

@@ -19,17 +19,17 @@ trees that are served add in binary64 and round once, so that both have the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from fraud_release.errors import ReleaseRefused
+from fraud_scoring.errors import InvalidDefinition
 from fraud_scoring.features import Float32, Float64
-
-Ints = npt.NDArray[np.int64]
+from fraud_scoring.trees import Tree, above, read_trees
+from fraud_scoring.windows import Int64
 
 DIGITS: Final = 5
 BASE: Final = 2048
@@ -47,7 +47,7 @@ _NEVER: Final = 4096.0
 class TreeMatrices:
     """T trees, filled up to S splits and L leaves each."""
 
-    feature: Ints
+    feature: Int64
     """[T, S]: the column that a split looks at."""
     above: Float32
     """[T, S]: a row goes left if its value is below this."""
@@ -61,32 +61,12 @@ class TreeMatrices:
     """[D]: what one of each digit is worth, powers of two."""
 
 
-@dataclass(frozen=True)
-class _Tree:
-    """One tree's nodes by their place: children are places, `value` a threshold or, in a leaf, what it adds."""
-
-    feature: Ints
-    value: Float64
-    left: Ints
-    right: Ints
-    is_leaf: npt.NDArray[np.bool_]
-
-
-def above(threshold: Float64) -> Float32:
-    """The least binary32 greater than each threshold: x ≤ t is x < above(t) for every binary32 x, NaN included.
-
-    Thresholds never lie within ±1e-35 of 0 but on that edge (LightGBM's zero), so that a device that reads tiny
-    numbers as 0 takes the same branches.
-    """
-    with np.errstate(over="ignore"):
-        nearest = threshold.astype(np.float32)
-        risen: Float32 = np.nextafter(nearest, np.float32(np.inf))
-    return np.where(nearest.astype(np.float64) > threshold, nearest, risen)
-
-
 def tree_matrices(attributes: Mapping[str, Any]) -> TreeMatrices:
     """The matrices of a TreeEnsembleRegressor's attributes; ReleaseRefused for what they cannot hold."""
-    trees = _read(attributes)
+    try:
+        trees = read_trees(attributes)
+    except InvalidDefinition as wrong:
+        raise ReleaseRefused(f"plain form: {wrong}") from None
     if len(trees) > MOST_TREES:
         raise ReleaseRefused(f"plain form: {len(trees)} trees; sums stay exact up to {MOST_TREES}: train fewer")
     splits = max(1, *(int((~tree.is_leaf).sum()) for tree in trees))
@@ -130,7 +110,7 @@ def leaf_digits(values: Float64) -> tuple[Float32, Float32]:
     return digits, np.ldexp(np.float32(1), powers).astype(np.float32)
 
 
-def _ways(tree: _Tree) -> list[tuple[int, list[tuple[int, int]]]]:
+def _ways(tree: Tree) -> list[tuple[int, list[tuple[int, int]]]]:
     """Each leaf's place and its way: (split's place, 1 for left or −1 for right) from the root."""
     out = []
     waiting: list[tuple[int, list[tuple[int, int]]]] = [(0, [])]
@@ -144,58 +124,3 @@ def _ways(tree: _Tree) -> list[tuple[int, list[tuple[int, int]]]]:
             waiting.append((int(tree.right[node]), [*turns, (node, -1)]))
             waiting.append((int(tree.left[node]), [*turns, (node, 1)]))
     return out
-
-
-def _read(attributes: Mapping[str, Any]) -> list[_Tree]:
-    """The trees of a TreeEnsembleRegressor with one target that adds up leaves, and splits by ≤."""
-    _require(attributes, "n_targets", 1, (1,))
-    _require(attributes, "aggregate_function", b"SUM", (b"SUM",))
-    _require(attributes, "post_transform", b"NONE", (b"NONE",))
-    if any(attributes.get("nodes_missing_value_tracks_true", ())):
-        raise ReleaseRefused("plain form: a split sends missing values left; train without missing values")
-    if any(attributes.get("base_values", ())) or attributes.get("base_values_as_tensor") is not None:
-        raise ReleaseRefused("plain form: the trees have a base value; add it to the first tree's leaves")
-    modes = np.array(attributes["nodes_modes"])
-    if unknown := sorted(set(modes.tolist()) - {b"LEAF", b"BRANCH_LEQ"}):
-        raise ReleaseRefused(f"plain form: the trees split by {unknown[0].decode()}; only BRANCH_LEQ can be exported")
-    owner, names = np.array(attributes["nodes_treeids"]), np.array(attributes["nodes_nodeids"])
-    value = _floats(attributes, "nodes_values").copy()
-    weights = _floats(attributes, "target_weights")
-    place = {key: at for at, key in enumerate(zip(owner.tolist(), names.tolist(), strict=True))}
-    targets = zip(attributes["target_treeids"], attributes["target_nodeids"], weights.tolist(), strict=True)
-    is_leaf = modes == b"LEAF"
-    value[is_leaf] = 0.0
-    for tree, node, weight in targets:
-        value[place[tree, node]] += weight
-    return [_tree(attributes, np.flatnonzero(owner == tree), names, value, is_leaf) for tree in np.unique(owner)]
-
-
-def _tree(
-    attributes: Mapping[str, Any], rows: Ints, names: Ints, value: Float64, is_leaf: npt.NDArray[np.bool_]
-) -> _Tree:
-    """The tree of these rows of the attributes; its children by their place in it."""
-    order = np.argsort(names[rows])
-
-    def places(column: str) -> Ints:
-        found: Ints = order[np.searchsorted(names[rows], np.array(attributes[column])[rows], sorter=order)]
-        return found
-
-    return _Tree(
-        np.array(attributes["nodes_featureids"])[rows],
-        value[rows],
-        places("nodes_truenodeids"),
-        places("nodes_falsenodeids"),
-        is_leaf[rows],
-    )
-
-
-def _require(attributes: Mapping[str, Any], name: str, default: object, allowed: Sequence[object]) -> None:
-    if (found := attributes.get(name, default)) not in allowed:
-        raise ReleaseRefused(f"plain form: the trees' {name} is {found!r}; only {allowed[0]!r} can be exported")
-
-
-def _floats(attributes: Mapping[str, Any], name: str) -> Float64:
-    """Numbers that are an attribute of floats, or a tensor."""
-    wide = attributes.get(f"{name}_as_tensor")
-    found: Float64 = np.asarray(attributes[name] if wide is None else wide, np.float64)
-    return found

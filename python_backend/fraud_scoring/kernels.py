@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fraud_scoring import summary
+from fraud_scoring import branchless, summary
 from fraud_scoring.features import replay
 from fraud_scoring.schema import default_schema
 from fraud_scoring.stores import arena
@@ -20,6 +20,7 @@ def load() -> None:
     replay(schema, np.ones((2, schema.width), np.int64))
     summary.load()
     arena.load()
+    branchless.load()
 
 
 if __name__ == "__main__":
