@@ -47,8 +47,8 @@ def key_of(number: int) -> bytes:
 
 
 def keys_of(numbers: Int64) -> list[bytes]:
-    packed = numbers.astype(">i8").tobytes()
-    return [packed[at : at + _KEY.size] for at in range(0, len(packed), _KEY.size)]
+    keys: list[bytes] = numbers.astype(">i8").view(f"V{_KEY.size}").tolist()
+    return keys
 
 
 def number_key(number: int) -> bytes:

@@ -76,8 +76,8 @@ class _LmdbSnapshot(_LmdbTransaction):
         return value
 
     def get_many(self, table: str, keys: list[bytes]) -> dict[bytes, bytes]:
-        get, database = self._transaction.get, self._databases[table]
-        return {key: bytes(value) for key in keys if (value := get(key, db=database)) is not None}
+        with self._transaction.cursor(self._databases[table]) as cursor:
+            return {bytes(key): bytes(value) for key, value in cursor.getmulti(keys)}
 
 
 class _LmdbTables:

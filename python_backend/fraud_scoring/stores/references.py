@@ -46,8 +46,8 @@ def references(batch: int, rows: int) -> list[bytes]:
     """References to the rows of a batch, unlabelled."""
     parts = np.zeros(rows, _PARTS)
     parts["label"], parts["place"], parts["batch"] = _UNLABELLED & 0xFF, np.arange(rows), batch
-    packed, size = parts.tobytes(), _REFERENCE.size
-    return [packed[at : at + size] for at in range(0, rows * size, size)]
+    packed: list[bytes] = parts.view(f"V{_REFERENCE.size}").tolist()
+    return packed
 
 
 def record(row: Int64, answer: bytes, label: int, known_at_us: int) -> bytes:
