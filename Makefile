@@ -80,8 +80,9 @@ lock: setup ## write requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile deploy/deploy-tools-alone.in --no-deps --universal --python-version 3.10 \
 	    --generate-hashes --no-header --no-annotate --upgrade -q -o deploy/deploy-tools-alone.txt
 	@cd deploy/crd-schemas && npm update --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --silent
-	@cd loadtest/fraud_bench/peers && for peer in fastapi litserve mlserver; do \
-	    $(CURDIR)/$(BIN)/uv pip compile $$peer/requirements.in -c $(CURDIR)/requirements.lock --universal \
+	@mkdir -p var && cd loadtest/fraud_bench/peers && grep -E "^($$(grep -v '^#' job.in | paste -sd '|'))==" \
+	    $(CURDIR)/requirements.lock | tr -d '\\' >$(CURDIR)/var/job.txt && for peer in fastapi litserve mlserver; do \
+	    $(CURDIR)/$(BIN)/uv pip compile $$peer/requirements.in -c $(CURDIR)/var/job.txt --universal \
 	    --python-version 3.10 --generate-hashes --no-header --no-annotate --upgrade -q -o $$peer/requirements.txt \
 	    || exit 1; done
 

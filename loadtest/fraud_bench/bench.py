@@ -29,7 +29,7 @@ from fraud_load.preload import preload
 from fraud_scoring.errors import FraudError, InvalidDefinition
 from fraud_scoring.releases import ensemble_name, pinned_schema
 from fraud_scoring.routes import Routes
-from fraud_scoring.schema import Schema, default_schema
+from fraud_scoring.schema import MICROSECONDS_PER_DAY, Schema, default_schema
 from fraud_scoring.stores import open_store
 
 Progress = Callable[[float, str], None]
@@ -37,6 +37,8 @@ THICKER: Final = 100
 """Times the history of the thick entities, against the thin ones."""
 EVEN: Final = (64, 128)
 """Customers and terminals of both: a request of 64 rows names each customer once."""
+EVEN_BEFORE_US: Final = 17 * 365 * MICROSECONDS_PER_DAY
+"""Their time begins so long before the portfolio's: a payment of theirs stands for minutes, and a round for years."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _histories(schema: Schema, plan: Plan, needs: set[str]) -> dict[str, History
     for number, (name, times) in enumerate(((THIN, 1), (THICK, THICKER)), start=2):
         if name in needs:
             first = (number * 10**11, number * 10**9)
-            found[name] = even_history(*EVEN, times, first, main.until_us, schema)
+            found[name] = even_history(*EVEN, times, first, main.until_us - EVEN_BEFORE_US, schema)
     return found
 
 

@@ -21,8 +21,8 @@ FLOOR: Final = "floor"
 THIN: Final = "thin"
 THICK: Final = "thick"
 IN_PROCESS: Final = "in_process"
-EVEN_ROWS: Final = 30_000
-"""A round of few customers: each has a payment in twelve hours, so that more of them would reach the present."""
+EVEN_ROWS: Final = 100_000
+"""A round of few customers: each has a payment in twelve hours, so that many more of them would reach the present."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Coalesced:
     def measure(self, stage: Stage, sent_before: int) -> Measured:
         server = stage.server(LMDB)
         asked = {"url": server.url, "callers": self.callers, "seconds": stage.seconds}
-        count = stage.rows_for(40_000, sent_before)
+        count = stage.rows_for(120_000, sent_before)
         return stage.fresh(LMDB, count, lambda rows: by_generator("coalesced", asked, rows, stage.folder, server))
 
 
@@ -231,7 +231,7 @@ ROWS: Final = (
         )
         for n in (1, 16, 64, 256)
     ),
-    Row("rows_8", "8 rows a request, 16 concurrent", PerfAnalyzer(16, 8, most_per_second=40_000)),
+    Row("rows_8", "8 rows a request, 16 concurrent", PerfAnalyzer(16, 8, most_per_second=160_000)),
     Row("rows_512", "512 rows a request, 4 concurrent", Batches(512, 4)),
     Row("redis_64", "64 rows a request, 8 concurrent, on Redis", Batches(64, 8, server=REDIS, feed=REDIS)),
     Row("rows_64", "64 rows a request, 8 concurrent", Batches(64, 8)),
