@@ -236,13 +236,13 @@ def test_amendments_are_bounded_by_whoever_tells_them(server: RedisServer, opene
 def test_a_ledger_goes_with_its_entity_and_once_all_of_it_is_past(server: RedisServer, opened) -> None:
     store, past = opened(server.url, SMALL), one_terminal(100)
     store.record(past)
-    for week in (1, 2):
+    for fortnight in (1, 2):
         keys = strings_of(server)
         ends = [server.ask("PEXPIRETIME", key) for key in keys.values()]
         assert 0 < max(ends) - 10 < min(ends)  # Redis reads its clock for each of them
         for key in keys.values():
             server.ask("EXPIRE", key, 1_000)
-        store.record(matrix(row(200 + week, int(past[-1, 1]) + week * 7 * DAY_US)))
+        store.record(matrix(row(200 + fortnight, int(past[-1, 1]) + fortnight * 14 * DAY_US)))
         assert server.ask("TTL", keys[True]) > 40 * 86_400
     unsealed = opened(server.url, SMALL, Unsealed)
     much_later = one_terminal(40)

@@ -38,10 +38,10 @@ NO_REACH: Final = np.empty((0, 2), np.int64)
 _MISSING: Final = -1
 _CLEAN: Final = -1
 
-NOT_HERE, NEWEST, NEWEST_OF_WEEK, NOT_NEWEST, NOT_ADDED = range(5)
-"""How a row's event was added: it has no slot; it is later than all, and of the week of the one before; the same, of
-another week; it may not be later than all; it could not be added, and the slot must be dropped."""
-_WEEK_US: Final = 7 * 86_400_000_000
+NOT_HERE, NEWEST, NEWEST_OF_FORTNIGHT, NOT_NEWEST, NOT_ADDED = range(5)
+"""How a row's event was added: it has no slot; it is later than all, and of the fortnight of the one before; the
+same, of another; it may not be later than all; it could not be added, and the slot must be dropped."""
+_FORTNIGHT_US: Final = 14 * 86_400_000_000
 Kinds = npt.NDArray[np.uint8]
 
 _STATE: Final = 10
@@ -433,7 +433,7 @@ def _follow(slots: Int64, rows: Int64, layout: Int64, stored: Int64, state: Int6
         if mine[STOP] > mine[START]:
             newest = stored[slot, mine[STOP] - 1, 0]
             if time > newest:
-                kinds[i] = NEWEST if time // _WEEK_US == newest // _WEEK_US else NEWEST_OF_WEEK
+                kinds[i] = NEWEST if time // _FORTNIGHT_US == newest // _FORTNIGHT_US else NEWEST_OF_FORTNIGHT
         if not _add(stored[slot], mine, time, identifier, amount, keep_us, most, 0):
             kinds[i] = NOT_ADDED
     return kinds

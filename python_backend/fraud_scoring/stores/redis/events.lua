@@ -9,8 +9,9 @@
 
 local call, sub, unpack, floor = redis.call, string.sub, struct.unpack, math.floor
 local EVENT = 32
-local WEEK = 7 * 86400 * 1000000
-local TRIM_EVERY = 16
+local FORTNIGHT = 14 * 86400 * 1000000
+local CHECK_EVERY = 16
+local CHECKED, USUAL = CHECK_EVERY * EVENT, SEAL_AT * EVENT + STAMP
 
 local function time_of(event)
   local low, high = unpack('<I4i4', event)
@@ -54,19 +55,21 @@ end
 -- Drop what is not later than `oldest`, once half of the events is: so each event is written to the append-only file about
 -- twice in its life. Of a busy entity, once an eighth is: its ledger goes then, since all that it holds is older.
 local function trim(key, base, count, oldest)
-  if time_of(order_at(key, base, floor(count / (base == STAMP and 8 or 2)))) > oldest then
+  local first = floor(count / (base == STAMP and 8 or 2))
+  if time_of(order_at(key, base, first)) > oldest then
     return
   end
-  local low, high = 0, count
+  local packed = call('GETRANGE', key, base + first * EVENT, -1)
+  local low, high = 1, count - first -- the newest is later
   while low < high do
     local middle = floor((low + high) / 2)
-    if time_of(order_at(key, base, middle)) > oldest then
+    if time_of(sub(packed, middle * EVENT + 1, middle * EVENT + 8)) > oldest then
       high = middle
     else
       low = middle + 1
     end
   end
-  call('SET', key, call('GETRANGE', key, base + low * EVENT, -1), 'KEEPTTL')
+  call('SET', key, sub(packed, low * EVENT + 1), 'KEEPTTL')
   if base == STAMP then
     call('DEL', ledger_of(key))
   end
@@ -77,15 +80,16 @@ end
 local function grown(key, size, time, keep)
   local base = size % EVENT
   local count = (size - base) / EVENT
-  if count % TRIM_EVERY == 0 then
+  local is_middling = count >= 64 and count < SEAL_AT / 2 -- a few more do no harm there
+  if count % (is_middling and 2 * CHECK_EVERY or CHECK_EVERY) == 0 then
     trim(key, base, count, time - keep)
   end
   return count > SEAL_AT
 end
 
 -- Put `event`, which is of `time`, at its place. `keep`: microseconds behind the newest event within which events are
--- kept; `expire`: seconds after which an entity that nothing happens to is forgotten, renewed in each week of events and
--- so longer than both. The usual case, an event that is newer than all, is two calls. Whether a client should seal it.
+-- kept; `expire`: seconds after which an entity that nothing happens to is forgotten, renewed in each fortnight of events
+-- and so longer than both. The usual case, an event that is newer than all, is two calls. Whether a client should seal it.
 local function insert(key, event, time, keep, expire)
   local newest = call('GETRANGE', key, '-32', '-25') -- Redis reads text faster than Lua's numbers
   if newest == '' then
@@ -96,7 +100,7 @@ local function insert(key, event, time, keep, expire)
   if time > newest_time then
     local size = call('APPEND', key, event)
     local full = grown(key, size, time, keep)
-    if floor(time / WEEK) ~= floor(newest_time / WEEK) then
+    if floor(time / FORTNIGHT) ~= floor(newest_time / FORTNIGHT) then
       call('EXPIRE', key, expire)
       if size % EVENT == STAMP then
         call('EXPIRE', ledger_of(key), expire)
@@ -120,20 +124,24 @@ local function insert(key, event, time, keep, expire)
   return false
 end
 
--- The same for an event that a client knows to be the newest, and whether it is `of_another_week` than the one before:
--- most often one call. An entity that was forgotten meanwhile, which the client did not see, begins anew.
-local function append(key, event, keep, expire, of_another_week)
-  local size = call('APPEND', key, event)
-  if of_another_week or size == EVENT then
+-- Whether there is nothing left to do after an event that a client knows to be the newest made a string `size` bytes long.
+local function is_usual(size)
+  return size % CHECKED >= EVENT and size > EVENT and size <= USUAL
+end
+
+-- What there is to do else, where the event may be of another fortnight than the one before. An entity that was forgotten
+-- meanwhile, which the client did not see, begins anew. Whether a client should seal it.
+local function appended(key, size, event, keep, expire, of_another_fortnight)
+  if of_another_fortnight or size == EVENT then
     call('EXPIRE', key, expire)
     if size % EVENT == STAMP then
       call('EXPIRE', ledger_of(key), expire)
     end
   end
-  if size % (TRIM_EVERY * EVENT) < EVENT then
+  if size % CHECKED < EVENT then
     return grown(key, size, time_of(event), keep)
   end
-  return size > SEAL_AT * EVENT + STAMP
+  return size > USUAL
 end
 
 -- Change when an event became known as fraud. `change`, 32 bytes: its time and id, that moment, what that was before.

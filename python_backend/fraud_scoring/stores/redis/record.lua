@@ -4,7 +4,7 @@
 -- ARGV: n, whether all ids differ (0, 1), references, the batch, the newest batch by what the client knows, oldest
 --       day, bytes of a row, bytes of its answer, the events (32 bytes each, one a transaction), then for each entity
 --       column: keep, expire, and a byte for each event: 1 where the client knows it to be the newest, 2 where it is
---       the newest and of another week than the one before.
+--       the newest and of another fortnight than the one before.
 -- Answers false if all were added, else for each transaction false or what stood there; of which of KEYS, counted from
 -- 1, a client should seal the entity; false if the client knew the newest batch, else that one; and whether there is a
 -- batch now: a call of which all was known leaves none.
@@ -49,7 +49,7 @@ local before_it, all_added, has_batch = {}, false, true
 if ARGV[2] == '1' then
   local pairs_of = {}
   for i = 1, n do
-    pairs_of[2 * i - 1], pairs_of[2 * i] = KEYS[i], reference_to(i)
+    pairs_of[2 * i - 1], pairs_of[2 * i] = KEYS[i], known and sub(references, 16 * i - 15, 16 * i) or reference_to(i)
   end
   all_added = redis.pcall('MSETNX', spread(pairs_of)) == 1 -- a user who may not takes the long way
 end
@@ -99,10 +99,12 @@ for column = 1, columns do
     if not before_it[i] then
       local key, event = KEYS[column * n + i], event_of[i]
       local is_full
-      if how[i] == 1 then
-        is_full = append(key, event, keep, expire, false)
-      elseif how[i] == 2 then
-        is_full = append(key, event, keep, expire, true)
+      local kind = how[i]
+      if kind == 1 or kind == 2 then
+        local size = call('APPEND', key, event)
+        if kind == 2 or not is_usual(size) then
+          is_full = appended(key, size, event, keep, expire, kind == 2)
+        end
       else
         is_full = insert(key, event, time_of(event), keep, expire)
       end

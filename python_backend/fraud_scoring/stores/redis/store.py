@@ -47,8 +47,8 @@ from fraud_scoring.summary import summarise
 from fraud_scoring.windows import EVENT_WIDTH, NEVER, TIME, Folding, History, Int64
 
 RECORD_EXPIRE_S: Final = (RETENTION_DAYS + 1) * 86_400
-SILENT_S: Final = 14 * 86_400
-"""An entity is forgotten this long after its last event has left the longest window."""
+SILENT_S: Final = 28 * 86_400
+"""An entity is forgotten so long after its last event has left the longest window, or up to a fortnight sooner."""
 _EVENT_BYTES: Final = 8 * EVENT_WIDTH
 _LOG = logging.getLogger(__name__)
 
