@@ -60,7 +60,8 @@ class BranchlessTrees:
 
     def __call__(self, features: Float32) -> Float32:
         if features.dtype != np.float32 or features.shape[1:] != (self._columns,):
-            raise InvalidDefinition(f"the trees take features FP32 [N, {self._columns}], not {features.shape}")
+            given = f"{features.dtype} {list(features.shape)}"
+            raise InvalidDefinition(f"the trees take features FP32 [N, {self._columns}], not {given}")
         rows = features if features.flags.carray else np.array(features, order="C")
         margin = np.empty((len(rows), 1), np.float32)
         _add_leaves(rows, self.column, self.limit, self._kept, self._leaf, self._splits, self._leaves, LANES, margin)
