@@ -70,8 +70,6 @@ class Joined(_Whole[Request]):
     @classmethod
     def of(cls, requests: Sequence[Request]) -> Joined:
         """Requests, one or more, of one type and width of rows."""
-        if isinstance(requests, cls):
-            return requests
         rows = requests[0].rows if len(requests) == 1 else np.concatenate([request.rows for request in requests])
         return cls(rows, [len(request.rows) for request in requests], [request.parameters for request in requests])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -52,9 +52,9 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
 
 def read_trees(attributes: Mapping[str, Any]) -> list[Tree]:
     """The trees of a TreeEnsembleRegressor; InvalidDefinition unless they split by ≤ and one target adds up leaves."""
-    _require(attributes, "n_targets", 1, (1,))
-    _require(attributes, "aggregate_function", b"SUM", (b"SUM",))
-    _require(attributes, "post_transform", b"NONE", (b"NONE",))
+    _require(attributes, "n_targets", 1)
+    _require(attributes, "aggregate_function", b"SUM")
+    _require(attributes, "post_transform", b"NONE")
     if any(attributes.get("nodes_missing_value_tracks_true", ())):
         raise InvalidDefinition("a split sends missing values left; train without missing values")
     if any(attributes.get("base_values", ())) or attributes.get("base_values_as_tensor") is not None:
@@ -85,9 +85,9 @@ def read_trees(attributes: Mapping[str, Any]) -> list[Tree]:
     return trees
 
 
-def _require(attributes: Mapping[str, Any], name: str, default: object, allowed: Sequence[object]) -> None:
-    if (found := attributes.get(name, default)) not in allowed:
-        raise InvalidDefinition(f"the trees' {name} is {found!r}; only {allowed[0]!r} can be read")
+def _require(attributes: Mapping[str, Any], name: str, wanted: object) -> None:
+    if (found := attributes.get(name, wanted)) != wanted:
+        raise InvalidDefinition(f"the trees' {name} is {found!r}; only {wanted!r} can be read")
 
 
 def _floats(attributes: Mapping[str, Any], name: str) -> Float64:

@@ -138,7 +138,7 @@ def test_old_events_do_not_pile_up_on_the_server(server: RedisServer, opened) ->
     kept = [DEFAULT_SCHEMA.keep_us[name] // (day // 4) for _, name in DEFAULT_SCHEMA.entities]
     held = [server.ask("STRLEN", key) // 32 for key in sorted(server.ask("KEYS", "*_key:*"))]
     assert len(held) == 2
-    assert all(few <= there < few * 2 + 33 for few, there in zip(kept, held, strict=True))
+    assert all(few <= there < few * 2 + 17 for few, there in zip(kept, held, strict=True))
 
 
 def test_what_is_past_its_time_goes_by_itself(server: RedisServer, opened) -> None:

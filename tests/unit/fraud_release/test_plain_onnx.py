@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightgbm
 import numpy as np
 import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 import onnxruntime
 from fraud_release.errors import ReleaseRefused
@@ -18,6 +17,7 @@ from fraud_release.plain_onnx import operators, plain_form, products
 from fraud_release.plain_trees import BASE, above, leaf_digits, tree_matrices
 from fraud_release.tree_onnx import to_onnx
 from fraud_scoring.features import Float32
+from fraud_scoring.trees import attributes_of
 from support.boosters import FEATURES, MODELS, at_the_thresholds, random_booster, random_features
 from support.engines import blend
 from support.rows import SEEDED
@@ -124,12 +124,6 @@ def test_a_blend_of_trees_and_a_network_is_exported_as_one() -> None:
     assert 0 < reduced < 0.02  # a network does lose by half precision, and that is what the accuracy gate is for
 
 
-def attributes_of(booster: lightgbm.Booster) -> dict[str, Any]:
-    node = to_onnx(booster, FEATURES).graph.node[1]
-    values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return {k: numpy_helper.to_array(v) if isinstance(v, onnx.TensorProto) else v for k, v in values.items()}
-
-
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -143,7 +137,7 @@ def attributes_of(booster: lightgbm.Booster) -> dict[str, Any]:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_the_matrices_cannot_hold_is_refused_by_name(change: dict[str, Any], named: str) -> None:
-    attributes = attributes_of(random_booster(27, num_leaves=3, trees=1))
+    attributes = attributes_of(to_onnx(random_booster(27, num_leaves=3, trees=1), FEATURES).graph.node[1])
     with pytest.raises(ReleaseRefused, match=named):
         tree_matrices({**attributes, **change})
 

@@ -11,7 +11,6 @@ local call, sub, unpack, floor = redis.call, string.sub, struct.unpack, math.flo
 local EVENT = 32
 local FORTNIGHT = 14 * 86400 * 1000000
 local CHECK_EVERY = 16
-local CHECKED, USUAL = CHECK_EVERY * EVENT, SEAL_AT * EVENT + STAMP
 
 local function time_of(event)
   local low, high = unpack('<I4i4', event)
@@ -87,6 +86,14 @@ local function grown(key, size, time, keep)
   return count > SEAL_AT
 end
 
+-- Let a string of `size` bytes, and the ledger that its stamp tells of, live for `expire` seconds from now on.
+local function renew(key, size, expire)
+  call('EXPIRE', key, expire)
+  if size % EVENT == STAMP then
+    call('EXPIRE', ledger_of(key), expire)
+  end
+end
+
 -- Put `event`, which is of `time`, at its place. `keep`: microseconds behind the newest event within which events are
 -- kept; `expire`: seconds after which an entity that nothing happens to is forgotten, renewed in each fortnight of events
 -- and so longer than both. The usual case, an event that is newer than all, is two calls. Whether a client should seal it.
@@ -101,10 +108,7 @@ local function insert(key, event, time, keep, expire)
     local size = call('APPEND', key, event)
     local full = grown(key, size, time, keep)
     if floor(time / FORTNIGHT) ~= floor(newest_time / FORTNIGHT) then
-      call('EXPIRE', key, expire)
-      if size % EVENT == STAMP then
-        call('EXPIRE', ledger_of(key), expire)
-      end
+      renew(key, size, expire)
     end
     return full
   elseif time > newest_time - keep then
@@ -124,24 +128,17 @@ local function insert(key, event, time, keep, expire)
   return false
 end
 
--- Whether there is nothing left to do after an event that a client knows to be the newest made a string `size` bytes long.
-local function is_usual(size)
-  return size % CHECKED >= EVENT and size > EVENT and size <= USUAL
-end
-
--- What there is to do else, where the event may be of another fortnight than the one before. An entity that was forgotten
--- meanwhile, which the client did not see, begins anew. Whether a client should seal it.
-local function appended(key, size, event, keep, expire, of_another_fortnight)
+-- The same for an event that a client knows to be the newest, and whether it is `of_another_fortnight` than the one before:
+-- most often one call. An entity that was forgotten meanwhile, which the client did not see, begins anew.
+local function append(key, event, keep, expire, of_another_fortnight)
+  local size = call('APPEND', key, event)
   if of_another_fortnight or size == EVENT then
-    call('EXPIRE', key, expire)
-    if size % EVENT == STAMP then
-      call('EXPIRE', ledger_of(key), expire)
-    end
+    renew(key, size, expire)
   end
-  if size % CHECKED < EVENT then
+  if size % (CHECK_EVERY * EVENT) < EVENT then
     return grown(key, size, time_of(event), keep)
   end
-  return size > USUAL
+  return size > SEAL_AT * EVENT + STAMP
 end
 
 -- Change when an event became known as fraud. `change`, 32 bytes: its time and id, that moment, what that was before.

@@ -49,7 +49,7 @@ local before_it, all_added, has_batch = {}, false, true
 if ARGV[2] == '1' then
   local pairs_of = {}
   for i = 1, n do
-    pairs_of[2 * i - 1], pairs_of[2 * i] = KEYS[i], known and sub(references, 16 * i - 15, 16 * i) or reference_to(i)
+    pairs_of[2 * i - 1], pairs_of[2 * i] = KEYS[i], reference_to(i)
   end
   all_added = redis.pcall('MSETNX', spread(pairs_of)) == 1 -- a user who may not takes the long way
 end
@@ -99,12 +99,10 @@ for column = 1, columns do
     if not before_it[i] then
       local key, event = KEYS[column * n + i], event_of[i]
       local is_full
-      local kind = how[i]
-      if kind == 1 or kind == 2 then
-        local size = call('APPEND', key, event)
-        if kind == 2 or not is_usual(size) then
-          is_full = appended(key, size, event, keep, expire, kind == 2)
-        end
+      if how[i] == 1 then
+        is_full = append(key, event, keep, expire, false)
+      elseif how[i] == 2 then
+        is_full = append(key, event, keep, expire, true)
       else
         is_full = insert(key, event, time_of(event), keep, expire)
       end
