@@ -3,11 +3,12 @@
     redis.keys      for each key: <u32 bytes of the name> <u32 bytes of the value> <i64 expires at, UTC ms; -1 never>,
                     the name without its namespace, the value; little-endian
 
-The walk is no moment, so its order matters: all records of transactions first, entities and batches after, last the
-number of the newest batch. An entity then has at least the events of every record in the copy, and no batch that is
-referred to lacks or will have its number taken; what is there beyond is added again from the log, which changes
-nothing. An entity's newest events and its ledger are read by one MGET: events move between the two. Put back, the
-markers of the store's id come last: a store that was half put back is never read as a right one (`redis.births`).
+The walk is no moment, so its order matters: all records of transactions first; then up to which batch events are
+written into entities; entities and batches after, last the number of the newest batch. An entity then has at least the
+events of every record in the copy, in its string or waiting in a batch, and no batch that is referred to lacks or will
+have its number taken; what is there beyond is added again, now or from the log, which changes nothing. An entity's
+newest events and its ledger are read by one MGET: events move between the two. Put back, the markers of the store's id
+come last: a store that was half put back is never read as a right one (`redis.births`).
 """
 
 from __future__ import annotations
@@ -125,12 +126,16 @@ def _kind(name: bytes) -> str:
 
 
 def _walk(servers: Servers, address: Address, *, transactions: bool) -> Iterator[Key]:
-    """All records, or all else, the number of the newest batch last; a ledger goes with its entity."""
+    """All records; or all else: up to where events are written first, and the number of the newest batch last. A ledger
+    goes with its entity.
+    """
     waiting: list[bytes] = []
-    head = FeedNames(address.namespace).head
+    feed = FeedNames(address.namespace)
+    if not transactions:
+        yield from _values(servers, address, [feed.drained])
     for name in _names(servers, address):
         inside = name[len(address.namespace) :]
-        if (TRANSACTION in inside[:8]) != transactions or _is_ledger(inside) or name == head:
+        if (TRANSACTION in inside[:8]) != transactions or _is_ledger(inside) or name in (feed.head, feed.drained):
             continue
         waiting.append(name)
         if len(waiting) >= _SCAN:
@@ -138,7 +143,7 @@ def _walk(servers: Servers, address: Address, *, transactions: bool) -> Iterator
             waiting = []
     yield from _values(servers, address, waiting)
     if not transactions:
-        yield from _values(servers, address, [head])
+        yield from _values(servers, address, [feed.head])
 
 
 def _is_ledger(name: bytes) -> bool:

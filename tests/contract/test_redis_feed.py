@@ -298,6 +298,7 @@ def test_an_entity_that_expired_while_it_was_held_expires_again(server: RedisSer
     store.read(matrix(row(2)))
     server.ask("DEL", name_of("customer_key", 1))
     store.record(matrix(row(2, MONDAY_US + 1)))
+    assert store.kept("customer_key", 1)[:, 2].sum() == 1
     assert server.ask("TTL", name_of("customer_key", 1)) > 40 * 86_400
 
 

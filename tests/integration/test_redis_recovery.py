@@ -40,8 +40,10 @@ def windows(store: WindowStore, rows: np.ndarray) -> np.ndarray:
 
 
 def fill(url: str, rows: np.ndarray, ids: Path | None = None) -> None:
+    """As a server does, which reads before it records: then events wait in batches for a while."""
     store = open_store(url, SCHEMA, ids)
     for start in range(0, len(rows), 256):
+        store.read(rows[start : start + 256])
         store.record(rows[start : start + 256])
     store.label(np.column_stack([rows[:50, 0], np.ones(50, np.int64), rows[:50, 1] + 1]))
     store.close()
@@ -101,10 +103,13 @@ def test_one_server_s_store_goes_into_a_cluster(
     rows = history(small_data, 500)
     url = redis_cluster_url + "&namespace=fromone"
     with RedisServer(tmp_path / "one") as one:
-        fill(f"{one.url}&namespace=fromone", rows, tmp_path / "ids")
+        fill(f"{one.url}&namespace=fromone", rows[:-100], tmp_path / "ids")
+        busy = open_store(f"{one.url}&namespace=fromone", SCHEMA)
+        busy.read(rows[-100:])
+        busy.record(rows[-100:])  # what waits is in the copy, too
         redis_part.export(f"{one.url}&namespace=fromone", tmp_path / "ids", tmp_path / "copy", quiet)
         redis_part.put(tmp_path / "copy", url, quiet)
-        first, second = open_store(f"{one.url}&namespace=fromone", SCHEMA), open_store(url, SCHEMA)
+        first, second = busy, open_store(url, SCHEMA)
         try:
             for store in (first, second):
                 assert all(store.record(rows[-50:]))

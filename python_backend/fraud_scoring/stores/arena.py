@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from fraud_scoring import events
 from fraud_scoring.ledger_words import laid_out, lay_out_newer
@@ -37,12 +36,6 @@ _MOST_HELD_BYTES: Final = 64 << 20
 NO_REACH: Final = np.empty((0, 2), np.int64)
 _MISSING: Final = -1
 _CLEAN: Final = -1
-
-NOT_HERE, NEWEST, NEWEST_OF_FORTNIGHT, NOT_NEWEST, NOT_ADDED = range(5)
-"""How a row's event was added: it has no slot; it is later than all, and of the fortnight of the one before; the
-same, of another; it may not be later than all; it could not be added, and the slot must be dropped."""
-_FORTNIGHT_US: Final = 14 * 86_400_000_000
-Kinds = npt.NDArray[np.uint8]
 
 _STATE: Final = 10
 START, STOP, LEDGER, CHANGED, SINCE, USED, BLOCKED, MARK, HELD_AT, HELD_WORDS = range(_STATE)
@@ -155,11 +148,6 @@ class Arena:
             slots, rows, layout, self._events, self._state, keep_us, self._most_events, batch, self._call, block
         )
         return left
-
-    def follow(self, slots: Int64, rows: Int64, layout: Int64, keep_us: int) -> Kinds:
-        """Add each row's event to its slot, as far as there is one and it can be; how it went, uint8 [N]."""
-        found: Kinds = _follow(slots, rows, layout, self._events, self._state, keep_us, self._most_events)
-        return found
 
     def gather(self, slots: Int64) -> tuple[Int64, Int64, Int64, Int64]:
         """(segment, offsets, events, slots of the entities) of a history of these slots, each of which is there."""
@@ -421,25 +409,6 @@ def _append(
 
 
 @jit
-def _follow(slots: Int64, rows: Int64, layout: Int64, stored: Int64, state: Int64, keep_us: int, most: int) -> Any:
-    kinds = np.zeros(len(slots), np.uint8)
-    for i in range(len(slots)):
-        slot = slots[i]
-        if slot < 0:
-            continue
-        mine = state[slot]
-        time, identifier, amount = rows[i, layout[0]], rows[i, layout[1]], rows[i, layout[2]]
-        kinds[i] = NOT_NEWEST
-        if mine[STOP] > mine[START]:
-            newest = stored[slot, mine[STOP] - 1, 0]
-            if time > newest:
-                kinds[i] = NEWEST if time // _FORTNIGHT_US == newest // _FORTNIGHT_US else NEWEST_OF_FORTNIGHT
-        if not _add(stored[slot], mine, time, identifier, amount, keep_us, most, 0):
-            kinds[i] = NOT_ADDED
-    return kinds
-
-
-@jit
 def _add(
     mine: Int64, state: Int64, time: int, identifier: int, amount: int, keep_us: int, most: int, batch: int
 ) -> bool:
@@ -482,7 +451,6 @@ def load() -> None:
     arena, rows = Arena(b""), np.zeros((1, 1), np.int64)
     arena.load(0, b"")
     arena.append(arena.slots(rows, 0), rows, np.zeros(3, np.int64), 1, 0, block=True)
-    arena.follow(arena.slots(rows, 0), rows, np.zeros(3, np.int64), 1)
     arena.gather(arena.slots(rows, 0))
     arena.ledgers(arena.slots(rows, 0))
     arena.drop(0)

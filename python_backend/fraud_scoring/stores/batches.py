@@ -82,13 +82,14 @@ class Layout:
         id_index, time_index, amount_index, entities = json.loads(document)
         return cls(id_index, time_index, amount_index, tuple((column, name, keep) for column, name, keep in entities))
 
+    @cached_property
     def document(self) -> bytes:
         return json.dumps([self.id_index, self.time_index, self.amount_index, self.entities]).encode()
 
     @cached_property
     def key(self) -> bytes:
         """Its place in the table `layouts`."""
-        return hashlib.sha256(self.document()).digest()[:8]
+        return hashlib.sha256(self.document).digest()[:8]
 
 
 class Dropped(NamedTuple):

@@ -155,7 +155,7 @@ class PackedStore:
     def _put(self, tables: Transaction, rows: Int64, given: npt.NDArray[np.uint8]) -> int:
         """Write the next batch, and with it what the entities tell other processes; its number."""
         if not self._layout_is_there:
-            tables.put("layouts", self._layout.key, self._layout.document())
+            tables.put("layouts", self._layout.key, self._layout.document)
             self._layout_is_there = True
         entities = self._entities
         batch = Batch(rows, given, entities.dropped(), self._today(), entities.drained, self._layout.key)

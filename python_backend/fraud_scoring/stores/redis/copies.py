@@ -3,32 +3,33 @@
 An entity's newest events are held in an arena from its first read on, until more is used than there is room for. What
 happens to it afterwards, by whomever, is in a batch (feed.py): a client that has followed the batches up to the head
 that the server names holds what the server holds. Invariants:
-- `seen` is the last batch that the arenas have; a later one adds its events once more where they are, which changes
-  nothing, so that a copy may be ahead of `seen`;
+- what waits for entities (waiting.py) is of all batches up to `seen`, and the arenas have these, too; an entity may be
+  ahead, since a string that is read has events of later batches, which change nothing when they are added once more;
 - whatever does not fit is forgotten, and read again: an entity that a batch names as changed otherwise, or that gets
-  too many events; all of them, where the batches do not go on from `seen`, are of another schema, or are too many.
+  too many events; all of them, where a batch is of another schema, or too many have come; and what waits as well, where
+  the batches do not go on from `seen`: then the client begins anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from fraud_scoring import events
-from fraud_scoring.stores.arena import NOT_ADDED, NOT_HERE, Arena, Kinds
+from fraud_scoring.stores.arena import Arena
 from fraud_scoring.stores.batches import Layout
 from fraud_scoring.stores.redis import feed
-from fraud_scoring.stores.redis.feed import Batch, Head
+from fraud_scoring.stores.redis.feed import Head, Waits
+from fraud_scoring.stores.redis.partitions import partition_of
+from fraud_scoring.stores.redis.waiting import Waiting, merged
 from fraud_scoring.windows import TIME, Folding, Int64, for_kernels
 
 MOST_BEHIND: Final = 256
-"""So many batches are followed; beyond that it costs less to read again what is asked for."""
+"""Entities are brought forward by so many batches; beyond that it costs less to read again what is asked for."""
 _NOTHING_WAITS: Final = 1 << 62
-
-Fetch = Callable[[Sequence[int]], list[bytes | None]]
-"""The batches of these numbers; None for one that is not there."""
+_NO_ROWS: Final = np.empty((0, 0), np.int64)
 
 
 class Copies:
@@ -38,32 +39,69 @@ class Copies:
         self._layout = layout
         self._order = np.array([layout.time_index, layout.id_index, layout.amount_index], np.int64)
         self._arenas = [Arena(b"", folding) for _ in layout.entities]
-        self.seen: Head | None = None
-        self.behind = 0
-        """How many batches others had added when it was last looked."""
-        self._holds_any = False
+        self.hold_any = False
+        """Whether any entity is held."""
+        self.waiting = Waiting()
+
+    @property
+    def seen(self) -> Head | None:
+        """The last batch that is here; None: the client must begin."""
+        return self.waiting.seen
 
     def clear(self) -> None:
-        """Forget everything."""
-        if self._holds_any:
+        """Forget all entities."""
+        if self.hold_any:
             for arena in self._arenas:
                 arena.clear()
-        self.seen, self._holds_any = None, False
+        self.hold_any = False
+
+    def begin(self, drained: Int64, head: Head) -> None:
+        """Forget everything; the next batch is the one after `head`."""
+        self.clear()
+        self.waiting.begin(drained)
+        self.waiting.seen = head
+
+    def lose(self) -> None:
+        """Forget everything: nobody knows what happened."""
+        self.clear()
+        self.waiting.seen = None
 
     def slots(self, position: int, rows: Int64) -> Int64:
         """Where the entities of an entity column are held, int64 [N]; -1 for one that is not."""
         return self._arenas[position].slots(rows, self._layout.entities[position][0])
 
-    def hold(self, position: int, key: int, value: bytes) -> bool:
-        """Hold an entity, whose string is `value`; False where it has a ledger or too many events."""
-        if len(value) % events.EVENT.size:
-            return False
-        self._holds_any = True
-        return self._arenas[position].load(key, _trimmed(value, self._layout.entities[position][2]))
+    def holds(self, rows: Int64) -> Waits:
+        """Of each row and entity column, whether the entity is held: its event can wait then."""
+        if not self.hold_any:
+            return np.zeros((len(rows), len(self._arenas)), np.bool_)
+        return np.stack([self.slots(position, rows) >= 0 for position in range(len(self._arenas))], axis=1)
 
-    def make_room(self, position: int, entities: int) -> None:
-        """See to it that so many can be held; those go that were not used for longest."""
-        self._arenas[position].reserve(entities, _NOTHING_WAITS)
+    def hold(
+        self, position: int, keys: Int64, strings: Sequence[bytes | None], drained: Int64
+    ) -> tuple[dict[int, bytes], list[int]]:
+        """Hold the entities of a column, whose strings are of where `drained` says: (those that cannot be held, since
+        they have a ledger or too many events, with what waits for them; partitions that must be written before, since
+        what waits in them is older than the strings).
+        """
+        self.hold_any = True
+        arena, (_, _, keep_us) = self._arenas[position], self._layout.entities[position]
+        arena.reserve(len(keys), _NOTHING_WAITS)
+        partitions, others, blocked = partition_of(keys), dict[int, bytes](), list[int]()
+        offsets, found = self.waiting.of(self.waiting.kind(self._layout, position), keys, partitions, drained)
+        bounds = offsets.tolist()
+        for i, (key, string) in enumerate(zip(keys.tolist(), strings, strict=True)):
+            value = string or b""
+            if bounds[i] < bounds[i + 1]:
+                whole = merged(value, found[bounds[i] : bounds[i + 1]])
+                if whole is None:
+                    blocked.append(int(partitions[i]))
+                    continue
+                value = whole
+            if len(value) % events.EVENT.size or not arena.load(key, _trimmed(value, keep_us)):
+                others[key] = value
+                if bounds[i] < bounds[i + 1]:
+                    self.waiting.hasten(int(partitions[i]))
+        return others, blocked
 
     def gather(self, position: int, slots: Int64) -> tuple[Int64, Int64, Int64]:
         """(segment, offsets, events) of a history of these slots."""
@@ -74,64 +112,38 @@ class Copies:
         """An entity's events."""
         return self._arenas[position].value(slot)
 
-    def add(self, rows: Int64) -> list[Kinds]:
-        """Add the events of a batch, whoever made it: for each entity column how it went, uint8 [N] (arena.NEWEST)."""
-        found = []
-        for position, (column, _, keep_us) in enumerate(self._layout.entities):
-            if not self._holds_any:
-                found.append(np.full(len(rows), NOT_HERE, np.uint8))
-                continue
-            arena = self._arenas[position]
-            kinds = arena.follow(arena.slots(rows, column), rows, self._order, keep_us)
-            if (lost := kinds == NOT_ADDED).any():
-                self.drop(position, rows[lost])
-            found.append(kinds)
-        return found
+    def add(self, rows: Int64, waits: Waits | None, batch: Head) -> None:
+        """The events of the next batch, which is of this layout."""
+        self.waiting.add(rows, waits, self._layout, batch)
+        if self.hold_any and len(rows):
+            for position, (column, _, keep_us) in enumerate(self._layout.entities):
+                arena = self._arenas[position]
+                slots = arena.slots(rows, column)
+                left = arena.append(slots, rows, self._order, keep_us, 0, block=False)
+                for key in rows[left[slots[left] >= 0], column].tolist():
+                    arena.drop(key)
 
-    def drop(self, position: int, rows: Int64) -> None:
-        """Forget the entities of a column that `rows` name."""
-        for key in rows[:, self._layout.entities[position][0]].tolist():
-            self._arenas[position].drop(key)
+    def follow(self, number: int, packed: bytes | None) -> bool:
+        """The next batch, whoever made it, of the number after `seen`; False where it does not go on from there.
 
-    def drop_all_of(self, rows: Int64) -> None:
-        """Forget all entities that `rows` name."""
-        for position in range(len(self._arenas)):
-            self.drop(position, rows)
-
-    def goes_on(self, newest: Head, own: Head) -> None:
-        """A batch of this client came after `newest`."""
-        if newest == self.seen or not self._holds_any:
-            self.seen = own
-
-    def follow(self, newest: Head, ahead: Sequence[bytes | None], fetch: Fetch) -> None:
-        """Bring the copies to where the server is; `ahead` are the batches after `seen` that were asked for."""
-        before = self.seen
-        if newest == before:
-            self.behind = 0
-            return
-        if before is None or not self._holds_any or not 0 < newest.number - before.number <= MOST_BEHIND:
+        Where no entity is held, the head is enough of one of which no event waits.
+        """
+        before, own = (None, self.seen) if packed is None else feed.links_of(packed, number)
+        if packed is None or own is None or before != self.seen:
+            self.lose()
+            return False
+        if not self.hold_any and not feed.may_wait(packed):
+            self.waiting.add(_NO_ROWS, None, None, own)
+            return True
+        batch = feed.parse(packed)
+        if batch.layout == self._layout.key:
+            self.add(for_kernels(batch.rows), batch.waits, own)
+            for position, key in batch.dropped.tolist():
+                self._arenas[position].drop(key)
+        else:
             self.clear()
-            self.seen = newest
-            return
-        self.behind = newest.number - before.number
-        numbers = range(before.number + 1, newest.number + 1)
-        packed = [*ahead[: len(numbers)], *fetch(numbers[len(ahead) :])]
-        for number, one in zip(numbers, packed, strict=True):
-            batch = None if one is None else feed.parse(one)
-            if batch is None or batch.before != before or batch.layout != self._layout.key:
-                before = None
-                break
-            self._replay(batch)
-            before = Head(number, batch.by_chance)
-        if before != newest:
-            self.clear()
-        self.seen = newest
-
-    def _replay(self, batch: Batch) -> None:
-        if len(batch.rows):
-            self.add(for_kernels(batch.rows))
-        for position, key in batch.dropped.tolist():
-            self._arenas[position].drop(key)
+            self.waiting.add(for_kernels(batch.rows), batch.waits, batch.waiting_layout, own)
+        return True
 
 
 def _trimmed(value: bytes, keep_us: int) -> bytes:

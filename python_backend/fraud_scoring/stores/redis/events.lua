@@ -74,13 +74,13 @@ local function trim(key, base, count, oldest)
   end
 end
 
--- What a string has grown to `size` bytes by one event of `time`, which is its newest, calls for: old events go, now and
--- then. Whether a client should seal it.
-local function grown(key, size, time, keep)
+-- What a string has grown to `size` bytes by `added` events, of which the newest is of `time`, calls for: old events go,
+-- now and then. Whether a client should seal it.
+local function grown(key, size, added, time, keep)
   local base = size % EVENT
   local count = (size - base) / EVENT
   local is_middling = count >= 64 and count < SEAL_AT / 2 -- a few more do no harm there
-  if count % (is_middling and 2 * CHECK_EVERY or CHECK_EVERY) == 0 then
+  if count % (is_middling and 2 * CHECK_EVERY or CHECK_EVERY) < added then
     trim(key, base, count, time - keep)
   end
   return count > SEAL_AT
@@ -94,51 +94,54 @@ local function renew(key, size, expire)
   end
 end
 
--- Put `event`, which is of `time`, at its place. `keep`: microseconds behind the newest event within which events are
--- kept; `expire`: seconds after which an entity that nothing happens to is forgotten, renewed in each fortnight of events
--- and so longer than both. The usual case, an event that is newer than all, is two calls. Whether a client should seal it.
-local function insert(key, event, time, keep, expire)
-  local newest = call('GETRANGE', key, '-32', '-25') -- Redis reads text faster than Lua's numbers
-  if newest == '' then
-    call('SET', key, event, 'EX', expire)
+-- Put `event`, which is of `time` and may not be the newest, at its place. Whether a client should seal the entity.
+local function insert(key, event, time, newest_time, keep)
+  if time <= newest_time - keep then
     return false
   end
-  local newest_time = time_of(newest)
-  if time > newest_time then
-    local size = call('APPEND', key, event)
-    local full = grown(key, size, time, keep)
-    if floor(time / FORTNIGHT) ~= floor(newest_time / FORTNIGHT) then
-      renew(key, size, expire)
-    end
-    return full
-  elseif time > newest_time - keep then
-    local size = call('STRLEN', key)
-    local at, found = find(key, size, event)
-    if not found then
-      local base = size % EVENT
-      if at == 0 and base == STAMP then
-        return amend(key, LATE, event)
-      end
-      local packed = call('GET', key)
-      local place = base + at * EVENT
-      call('SET', key, sub(packed, 1, place) .. event .. sub(packed, place + 1), 'KEEPTTL')
-      return (size - base) / EVENT >= SEAL_AT
-    end
+  local size = call('STRLEN', key)
+  local at, found = find(key, size, event)
+  if found then
+    return false
   end
-  return false
+  local base = size % EVENT
+  if at == 0 and base == STAMP then
+    return amend(key, LATE, event)
+  end
+  local packed = call('GET', key)
+  local place = base + at * EVENT
+  call('SET', key, sub(packed, 1, place) .. event .. sub(packed, place + 1), 'KEEPTTL')
+  return (size - base) / EVENT >= SEAL_AT
 end
 
--- The same for an event that a client knows to be the newest, and whether it is `of_another_fortnight` than the one before:
--- most often one call. An entity that was forgotten meanwhile, which the client did not see, begins anew.
-local function append(key, event, keep, expire, of_another_fortnight)
-  local size = call('APPEND', key, event)
-  if of_another_fortnight or size == EVENT then
+-- Add `events`, in order, to an entity. `keep`: microseconds behind the newest event within which events are kept;
+-- `expire`: seconds after which an entity that nothing happens to is forgotten, renewed in each fortnight of events and
+-- so longer than both. The usual case, events that are newer than all, is two calls. Whether a client should seal it.
+local function add(key, events, keep, expire)
+  local newest = call('GETRANGE', key, '-32', '-25') -- Redis reads text faster than Lua's numbers
+  if newest == '' then
+    call('SET', key, events, 'EX', expire)
+    return #events > SEAL_AT * EVENT
+  end
+  local newest_time, full = time_of(newest), false
+  local from, time = 1, time_of(events)
+  while time <= newest_time do
+    full = insert(key, sub(events, from, from + EVENT - 1), time, newest_time, keep) or full
+    from = from + EVENT
+    if from > #events then
+      return full
+    end
+    time = time_of(sub(events, from, from + 7))
+  end
+  local size = call('APPEND', key, from == 1 and events or sub(events, from))
+  if #events - from > EVENT then
+    time = time_of(sub(events, -EVENT))
+  end
+  full = grown(key, size, (#events - from + 1) / EVENT, time, keep) or full
+  if floor(time / FORTNIGHT) ~= floor(newest_time / FORTNIGHT) then
     renew(key, size, expire)
   end
-  if size % (CHECK_EVERY * EVENT) < EVENT then
-    return grown(key, size, time_of(event), keep)
-  end
-  return size > SEAL_AT * EVENT + STAMP
+  return full
 end
 
 -- Change when an event became known as fraud. `change`, 32 bytes: its time and id, that moment, what that was before.

@@ -7,6 +7,7 @@ it adds, now and then: the oldest batches, with what they name. Records that lie
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -30,11 +31,15 @@ _LOG = logging.getLogger(__name__)
 class Forgetting:
     """Removes what is too old, beside what one client records."""
 
-    def __init__(self, servers: Servers, script: Script, names: FeedNames, transactions: KeyNames) -> None:
+    def __init__(
+        self, servers: Servers, script: Script, names: FeedNames, transactions: KeyNames, drain: Callable[[], object]
+    ) -> None:
+        """`drain` writes the events that wait in batches to where they belong."""
         self._servers = servers
         self._script = script
         self._names = names
         self._transactions = transactions
+        self._drain = drain
         self._rows, self._calls = EACH, 0
         self._oldest_day = 0
         """When the oldest batch came, as far as is known."""
@@ -58,7 +63,7 @@ class Forgetting:
             self._oldest_day = first_day
             return
         old, rows = 0, 0
-        for packed in self._ask(*[self._piece_of(number) for number in numbers]):
+        for packed in self._ask(*[self._names.beginning(number) for number in numbers]):
             if packed:
                 day, size = feed.day_and_size(packed)
                 if day >= first_day:
@@ -69,10 +74,10 @@ class Forgetting:
             if rows >= most:
                 break
         if old:
+            (drained,) = self._ask(command(b"GET", self._names.drained))
+            if drained is not None and feed.numbers_of(drained).min() < first + old - 1:
+                self._drain()
             self._remove(first, first + old)
-
-    def _piece_of(self, number: int) -> bytes:
-        return command(b"GETRANGE", self._names.batch(number), b"0", b"%d" % (feed.HEAD_BYTES - 1))
 
     def _remove(self, first: int, stop: int) -> None:
         found = self._ask(*[command(b"GET", self._names.batch(number)) for number in range(first, stop)])

@@ -5,8 +5,7 @@
 
 local keep, full = tonumber(ARGV[2]), {}
 for i = 1, #KEYS do
-  local event = sub(ARGV[1], (i - 1) * EVENT + 1, i * EVENT)
-  if insert(KEYS[i], event, time_of(event), keep, ARGV[3]) then
+  if add(KEYS[i], sub(ARGV[1], (i - 1) * EVENT + 1, i * EVENT), keep, ARGV[3]) then
     full[#full + 1] = i
   end
 end

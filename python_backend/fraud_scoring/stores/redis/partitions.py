@@ -19,7 +19,7 @@ from fraud_scoring.windows import Int64
 PARTITIONS: Final = 48
 SLOTS: Final = 16_384
 TAG_BYTES: Final = 3
-_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 """2⁶⁴ over the golden ratio (Knuth, TAOCP 6.4): keys that follow one another are spread evenly."""
 
 
@@ -48,7 +48,7 @@ def tags() -> tuple[bytes, ...]:
 
 def partition_of(keys: Int64) -> Int64:
     """The partition of each key, int64 [N]."""
-    mixed = np.ascontiguousarray(keys).view(np.uint64) * _MIX
+    mixed = np.ascontiguousarray(keys).view(np.uint64) * MIX
     return (mixed >> np.uint64(32)).astype(np.int64) * PARTITIONS >> 32
 
 

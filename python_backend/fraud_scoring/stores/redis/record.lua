@@ -1,20 +1,19 @@
 -- A batch on one server, where all keys may be touched together: the whole of it takes effect, or nothing.
 --
--- KEYS: the keys of n transactions, then of their n entities in the first column, in the second ..., then the head.
--- ARGV: n, whether all ids differ (0, 1), references, the batch, the newest batch by what the client knows, oldest
---       day, bytes of a row, bytes of its answer, the events (32 bytes each, one a transaction), then for each entity
---       column: keep, expire, and a byte for each event: 1 where the client knows it to be the newest, 2 where it is
---       the newest and of another fortnight than the one before.
+-- KEYS: n transactions, then the entities whose events do not wait (waiting.py), column by column, then what says up to
+-- which batch each partition is written, and the head.
+-- ARGV: n, whether all ids differ (0, 1), references, the batch, the newest batch by what the client knows, partitions if
+--       nothing waits in any of them (else 0), oldest day, bytes of a row, bytes of its answer, the events that do not wait (32 bytes each), of which transactions they
+--       are (uint32 each, counted from 1), then for each entity column: how many of them, keep, expire.
 -- Answers false if all were added, else for each transaction false or what stood there; of which of KEYS, counted from
 -- 1, a client should seal the entity; false if the client knew the newest batch, else that one; and whether there is a
 -- batch now: a call of which all was known leaves none.
 --
--- A client that knows the newest batch knows all that happened before: references and batch have the right number, and
--- what it says of an event is true. Else numbers are set right here, and each event finds its place by itself.
+-- For a client that knows the newest batch references and batch have the right number; else it is set right here.
 
-local n, columns = tonumber(ARGV[1]), (#ARGV - 9) / 3
-local references, batch, oldest_day = ARGV[3], ARGV[4], tonumber(ARGV[6])
-local row_bytes, answer_bytes, events = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
+local n = tonumber(ARGV[1])
+local references, batch, oldest_day = ARGV[3], ARGV[4], tonumber(ARGV[7])
+local row_bytes, answer_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
 local head = KEYS[#KEYS]
 local newest = newest_of(head)
 local known = newest == ARGV[5]
@@ -86,29 +85,19 @@ if not all_added then
 end
 if has_batch then
   add_batch(head, number, batch)
+  if known and ARGV[6] ~= '0' then
+    call('SET', KEYS[#KEYS - 1], string.rep(number, tonumber(ARGV[6])))
+  end
 end
 
-local event_of, full = {}, {}
-for i = 1, n do
-  event_of[i] = sub(events, (i - 1) * EVENT + 1, i * EVENT)
-end
-for column = 1, columns do
-  local keep, expire = tonumber(ARGV[7 + 3 * column]), ARGV[8 + 3 * column]
-  local how = known and all_added and { string.byte(ARGV[9 + 3 * column], 1, n) } or {}
-  for i = 1, n do
-    if not before_it[i] then
-      local key, event = KEYS[column * n + i], event_of[i]
-      local is_full
-      if how[i] == 1 then
-        is_full = append(key, event, keep, expire, false)
-      elseif how[i] == 2 then
-        is_full = append(key, event, keep, expire, true)
-      else
-        is_full = insert(key, event, time_of(event), keep, expire)
-      end
-      if is_full then
-        full[#full + 1] = column * n + i
-      end
+local full, one = {}, 0
+for at = 12, #ARGV, 3 do
+  local keep, expire = tonumber(ARGV[at + 1]), ARGV[at + 2]
+  for _ = 1, tonumber(ARGV[at]) do
+    one = one + 1
+    if not before_it[unpack('<I4', ARGV[11], 4 * one - 3)]
+        and add(KEYS[n + one], sub(ARGV[10], (one - 1) * EVENT + 1, one * EVENT), keep, expire) then
+      full[#full + 1] = n + one
     end
   end
 end

@@ -39,7 +39,8 @@ from fraud_scoring.stores.redis.layout import (
     row_of,
     unpack_record,
 )
-from fraud_scoring.stores.redis.one_server import OneServer
+from fraud_scoring.stores.redis.moved import write_what_waits
+from fraud_scoring.stores.redis.one_server import OneServer, Scripts
 from fraud_scoring.stores.redis.partitions import KeyNames, argument
 from fraud_scoring.stores.redis.script import KEPT, Script
 from fraud_scoring.stores.redis.servers import Piece, Servers
@@ -73,7 +74,7 @@ class RedisStore:
         self._transactions = KeyNames(address.namespace, "t")
         self._entities = [(column, KeyNames(address.namespace, name)) for column, name in schema.entities]
         self._keep_us = [schema.keep_us[name] for _, name in schema.entities]
-        expire_s = [keep_us // 1_000_000 + SILENT_S for keep_us in self._keep_us]
+        expire_s = [_expiry(keep_us) for keep_us in self._keep_us]
         limits = [(b"%d" % keep_us, b"%d" % expire) for keep_us, expire in zip(self._keep_us, expire_s, strict=True)]
         self._limits = limits
         record = Script("ledger", "feed", "events", "transactions", "record", folding=folding)
@@ -81,7 +82,8 @@ class RedisStore:
         self._insert = Script("ledger", "events", "insert", folding=folding)
         self._label = Script("ledger", "feed", "events", "label", folding=folding)
         sealing, forgetting = Script("seal"), Script("ledger", "feed", "events", "forget", folding=folding)
-        scripts = (record, self._reserve, self._insert, self._label, sealing, forgetting)
+        drain = Script("ledger", "feed", "events", "drain", folding=folding)
+        scripts = (record, drain, self._reserve, self._insert, self._label, sealing, forgetting)
         births = (Filling if filling else Births)(address, Remembered(address, ids))
         self._servers = Servers(address, [script.text for script in scripts], births)
         columns = zip(schema.entities, self._keep_us, expire_s, strict=True)
@@ -91,7 +93,10 @@ class RedisStore:
         self._feed = FeedNames(address.namespace)
         self._one: OneServer | None = None
         if not self._servers.clustered:
-            self._one = OneServer(self._servers, (record, forgetting), address.namespace, schema, limits, folding)
+            of_one = Scripts(record, drain, forgetting)
+            self._one = OneServer(self._servers, of_one, address.namespace, schema, _expiry, folding)
+        else:
+            write_what_waits(self._servers, self._insert, address.namespace, _expiry)
 
     def read(self, rows: Int64) -> list[History]:
         if self._one is None:
@@ -135,6 +140,7 @@ class RedisStore:
 
     def kept(self, entity: str, key: int) -> Int64:
         """All that is kept of one entity, as spans int64 [S, 6] in order: single events, and slots of a hot entity."""
+        self._drain(np.array([key], np.int64))
         column = [name for _, name in self._schema.entities].index(entity)
         value, stored = self._busy.fetch(Place(column, key))
         stamp, recent = split(value)
@@ -184,6 +190,8 @@ class RedisStore:
                     marked[identifier] = (known_at_us if is_fraud else NEVER, before_us)
                 told[identifier] = is_fraud
         if changed:
+            rows = [row_of(records[i], self._schema.width) for i in marked]
+            self._drain(np.array([[row[column] for column, _ in self._entities] for row in rows], np.int64).reshape(-1))
             self._apply_labels(records, changed, marked)
         return accepted
 
@@ -191,8 +199,10 @@ class RedisStore:
         self._servers.until = until
 
     def close(self) -> None:
-        with suppress(StoreUnavailable):  # then they stay pending, which is safe
+        with suppress(StoreUnavailable):  # then they stay pending, or wait, which is safe
             self._confirm(self._unconfirmed)
+            if self._one is not None:
+                self._seal(self._one.drain())
         self._servers.close()
 
     def _record_in_steps(self, rows: Int64, records: Bytes, events: Int64, sizes: list[bytes]) -> list[Recorded | None]:
@@ -308,6 +318,11 @@ class RedisStore:
             full = [every[at - 1] for at in reply]
         self._seal(full)
 
+    def _drain(self, keys: Int64) -> None:
+        """See to it that all events of entities are in their strings."""
+        if self._one is not None and len(keys):
+            self._seal(self._one.drain(keys))
+
     def _seal(self, full: Sequence[Place]) -> None:
         """Seal what a call has filled. The call took effect without: if this fails, the next event asks for it."""
         if full:
@@ -373,6 +388,10 @@ class RedisStore:
     def _events_of(self, rows: Int64) -> Int64:
         schema = self._schema
         return pack_events(rows[:, schema.time_index], rows[:, schema.id_index], rows[:, schema.amount_index])
+
+
+def _expiry(keep_us: int) -> int:
+    return keep_us // 1_000_000 + SILENT_S
 
 
 def _trimmed(offsets: Int64, events: Int64, keep_us: int) -> tuple[Int64, Int64]:
