@@ -1,9 +1,10 @@
 """The front door: many requests in, ONE answer to all of them, as many answers out.
 
-validate → what is known already? → the routed releases answer the rest → record → log → answer. A request that
-breaks a rule, or a row that was answered before, changes nothing for the requests that it was batched with. An answer
-is given only after the store has recorded it and the decision log has it; where the log cannot be written, or windows
-cannot be read, nothing is acknowledged as decided, and the last resort answers under its own name.
+validate → the routed releases answer → record, unless something is known already → log → answer. Where transactions
+come again, the store is asked what is known before anything is decided. A request that breaks a rule, or a row that was
+answered before, changes nothing for the requests that it was batched with. An answer is given only after the store has
+recorded it and the decision log has it; where the log cannot be written, or windows cannot be read, nothing is
+acknowledged as decided, and the last resort answers under its own name.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from fraud_scoring import wire
 from fraud_scoring.decision_log import STAGES, Context, Decisions, LogUnavailable
-from fraud_scoring.errors import FraudError, InvalidInput, StoreFenced, StoreUnavailable
+from fraud_scoring.errors import FraudError, InvalidInput, ReleaseUnavailable, StoreFenced, StoreUnavailable
 from fraud_scoring.pace import Pace
 from fraud_scoring.requests import Joined, Parts, Reply, Request
 from fraud_scoring.schema import Schema
@@ -28,6 +29,10 @@ from fraud_scoring.windows import Int64
 
 TELL_AFTER_US: Final = 1_000_000
 """Refusals and failures wait so long for a frame of answers to carry them; then a frame without rows does."""
+
+
+ASK_AFTER_A_REPEAT: Final = 64
+"""Batches: deciding one twice costs as much as asking before some twenty."""
 
 
 class AnswerLog(Protocol):
@@ -88,6 +93,8 @@ class FrontDoor:
         self._last_resort = last_resort
         self._rules = RowRules(schema)
         self._refused = self._failed = 0
+        self._batches_to_ask = 0
+        """Before so many the store is asked what is known; else it says so when it records."""
         self._logged_at_us = now_us()
         self._marks: list[int] = []
 
@@ -205,27 +212,37 @@ class FrontDoor:
                 self._log.check()
             self._mark()
             unique, inverse = _unique_rows(rows[:, self._schema.id_index])
-            recorded = self.store.recall(rows[unique, self._schema.id_index])
-            if not any(recorded) and len(unique) == len(rows):
+            are_distinct = len(unique) == len(rows)
+            asks = self._batches_to_ask > 0 or not are_distinct
+            recorded: list[Recorded | None] = []
+            if asks:
+                self._batches_to_ask = max(0, self._batches_to_ask - 1)
+                recorded = self.store.recall(rows[unique, self._schema.id_index])
+            if are_distinct and not any(recorded):
                 self._mark()
-                answers = (decide or self._decide_new)(rows, until)
+                try:
+                    answers = (decide or self._decide_new)(rows, until)
+                except ReleaseUnavailable:
+                    if asks:
+                        raise
+                    return self._score_after_asking(requests, decide)  # what is known has its answer
                 self._mark()
                 if isinstance(answers, list):
                     return self._settle(requests, rows, answers)
-                stood = self.store.record(rows, answers)
+                if not self.store.record_new(rows, answers):
+                    return self._score_after_asking(requests, decide)
                 self._mark()
-                if not any(stood):
-                    self._write(rows, answers, np.zeros(len(rows), np.bool_), _deadlines_us(requests))
-                    self._tell_decided()
-                    return Parts(answers, requests.sizes)
-                return self._score(requests)  # another front door was faster: its answers stand
+                self._write(rows, answers, np.zeros(len(rows), np.bool_), _deadlines_us(requests))
+                self._tell_decided()
+                return Parts(answers, requests.sizes)
+            self._batches_to_ask = ASK_AFTER_A_REPEAT
             first = rows[unique]
             if any(map(_differs, recorded, first)) or (rows != first[inverse]).any():
                 return self._score_without_clashes(requests, recorded)
             self._mark()
             answered = self._score_the_new(first, recorded, decide or self._decide_new, until)
             if answered is None:
-                return self._score(requests)
+                return self._score_after_asking(requests)
             self._write_each(rows, [answered[i] for i in inverse.tolist()], recorded, inverse, requests)
             self._tell_decided()
             return _gather(answered, inverse, requests.sizes)
@@ -235,6 +252,11 @@ class FrontDoor:
             if decide is not None or isinstance(failure, StoreFenced):
                 raise
             return self._without_store(requests, failure)
+
+    def _score_after_asking(self, requests: Joined, decide: Decide | None = None) -> Sequence[Reply]:
+        """The same where some may be known: who asks about them first does not decide them once more."""
+        self._batches_to_ask = ASK_AFTER_A_REPEAT
+        return self._score(requests, decide)
 
     def _score_the_new(
         self, first: Int64, recorded: list[Recorded | None], decide: Decide, until: float
@@ -267,7 +289,7 @@ class FrontDoor:
     def _settle(self, requests: Joined, rows: Int64, answered: list[Answers]) -> Sequence[Reply]:
         """Record and log distinct new rows that were answered one by one."""
         if not self._record_each(rows, answered):
-            return self._score(requests)
+            return self._score_after_asking(requests)
         self._mark()
         everyone = np.arange(len(rows))
         self._write_each(rows, answered, [None] * len(rows), everyone, requests)

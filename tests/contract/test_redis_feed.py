@@ -310,6 +310,9 @@ def test_a_user_who_may_not_enter_many_ids_at_once_enters_them_one_by_one(server
     for part in (rows[:20], rows[10:30]):
         for one in (store, expected):
             one.record(part, answers_for(part))
+    assert not store.record_new(rows[25:], answers_for(rows[25:]))
+    assert store.record_new(rows[30:], answers_for(rows[30:]))
+    expected.record(rows[30:], answers_for(rows[30:]))
     is_the_same(store, expected, rows)
 
 

@@ -170,6 +170,35 @@ def test_a_transaction_counts_once_and_its_first_answer_stays(store: WindowStore
     assert ids_of(store, 1) == [1, 2]
 
 
+def test_rows_of_which_none_is_known_are_recorded_all(store: WindowStore) -> None:
+    rows = matrix(row(1), row(2, customer=2), row(3, MONDAY_US + 1))
+    assert store.record_new(rows, answers_for(rows))
+    for i, known in enumerate(store.recall(rows[:, 0])):
+        assert known is not None
+        assert known.answer is not None
+        assert known.row.tolist() == rows[i].tolist()
+        assert same_bits(known.answer, answers_for(rows[i : i + 1]))
+    assert ids_of(store, 1) == [1, 3]
+    assert ids_of(store, 2) == [2]
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_rows_of_which_one_is_known_are_recorded_none(store: WindowStore, answered: bool) -> None:
+    known = matrix(row(1), row(2))
+    store.record(known, answers_for(known) if answered else None)
+    rows = matrix(row(3, MONDAY_US + 1), row(2), row(4))
+    for _ in range(2):
+        assert not store.record_new(rows, answers_for(rows, release=8))
+        assert one(store, 3) is None
+        assert one(store, 4) is None
+        stood = one(store, 2)
+        assert stood is not None
+        assert (stood.answer is None) == (not answered)
+        assert ids_of(store, 1) == [1, 2]
+    assert store.record_new(rows[[0, 2]], answers_for(rows[[0, 2]]))
+    assert sorted(ids_of(store, 1)) == [1, 2, 3, 4]
+
+
 def test_a_transaction_that_stands_twice_in_one_call_counts_once(store: WindowStore) -> None:
     before = store.record(matrix(row(1, amount=10), row(1, amount=20)))
     assert before[0] is None

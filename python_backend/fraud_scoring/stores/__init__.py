@@ -2,7 +2,7 @@
 
     read(rows)             the events of the entities that the rows name
     recall(ids)            what was recorded for these transactions
-    record(rows, answers)  add the transactions, each once, with what was answered
+    record(rows, answers)  add the transactions, each once, with what was answered; `record_new`: all, or none
     label(labels)          fraud or not, once it is known
 
 Guarantees, the same for every implementation (tests/contract/test_window_store.py):
@@ -43,6 +43,13 @@ class WindowStore(Protocol):
         """Add `rows` int64 [N, C] with their answers; None for each that was added now, else what stood there before.
 
         Without `answers` the rows are history that was never answered here; an answer may follow later.
+        """
+
+    def record_new(self, rows: Int64, answers: Answers) -> bool:
+        """Add `rows` int64 [N, C] of distinct ids, if none of them is known, in place of `recall` and `record`.
+
+        False, and nothing is added, where one is. (On a Redis Cluster, and with more than 1,024 rows over Redis, some
+        may be added where another server records one of them meanwhile.)
         """
 
     def label(self, labels: Int64) -> Int64:

@@ -150,6 +150,24 @@ class GuardedStore:
                 self._check_fence()
                 return self._backlog.add(rows, answers)
 
+    def record_new(self, rows: Int64, answers: Answers) -> bool:
+        """The same as any store's; while it is away what waits for it is what is known."""
+        with self._lock:
+            if self._away:
+                self._check_fence()
+                if any(self._backlog.recall(rows[:, self._id_index])):
+                    return False
+                self._backlog.add(rows, answers)
+                self._let_it_record(2 * len(rows))
+                return True
+        try:
+            return self._call(lambda store: store.record_new(rows, answers), len(rows), self._writes_until)
+        except StoreUnavailable as failure:
+            with self._lock:
+                self._leave(failure)
+                self._check_fence()
+                return not any(self._backlog.add(rows, answers))
+
     def label(self, labels: Int64) -> Int64:
         return self._call(lambda store: store.label(labels), len(labels), self._writes_until)
 

@@ -77,6 +77,13 @@ class PackedStore:
             return [references.recorded(tables, found[key]) if key in found else None for key in keys]
 
     def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
+        return self._record(rows, answers, only_new=False) or []
+
+    def record_new(self, rows: Int64, answers: Answers) -> bool:
+        return self._record(rows, answers, only_new=True) is not None
+
+    def _record(self, rows: Int64, answers: Answers | None, *, only_new: bool) -> list[Recorded | None] | None:
+        """What stood under each id, or None: nothing was added, since some are known and `only_new` are to be."""
         rows = np.array(rows, np.int64, order="C")
         given = np.empty((len(rows), 0), np.uint8) if answers is None else _joined(answers)
         if len(given) != len(rows):
@@ -85,6 +92,8 @@ class PackedStore:
         with self._writing() as tables:
             found = tables.get_many("transactions", keys)
             if found or len(set(keys)) < len(keys):
+                if only_new:
+                    return None
                 before, fresh = _compare(tables, keys, dict(found), rows, given)
                 self._add(tables, [keys[i] for i in fresh], rows[fresh], given[fresh])
             else:

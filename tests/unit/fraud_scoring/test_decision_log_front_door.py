@@ -74,6 +74,12 @@ class Store(MemoryStore):
         self.steps.append("record")
         return super().record(rows, answers)
 
+    def record_new(self, rows: Int64, answers: Answers) -> bool:
+        if self.is_fenced:
+            raise StoreFenced
+        self.steps.append("record")
+        return super().record_new(rows, answers)
+
 
 def scorecard(rows: Int64) -> Answers:
     verdict = answers_for(rows).verdict
@@ -154,6 +160,13 @@ def source(reply: Reply) -> list[int]:
 def test_the_order_is_score_record_log_tell_answer(house: House) -> None:
     house.answer(ask(row(1)), ask(row(2), row(3)))
     assert house.steps == ["score", "record", "log", "tell"]
+
+
+def test_of_a_batch_in_which_something_came_again_only_that_is_a_repeat_in_the_log(house: House) -> None:
+    house.answer(ask(row(1)))
+    house.answer(ask(row(2)), ask(row(1)), ask(row(3)))
+    assert house.logged() == [(1, False), (2, False), (1, True), (3, False)]
+    assert house.recorded(1, 2, 3) == [1, 2, 3]
 
 
 class TestWhoIsToldWhatWasDecided:
@@ -264,7 +277,10 @@ class TestRepeats:
         (again,) = house.answer(ask(row(1)))
         assert house.logged() == [(1, False), (1, True)]
         assert house.log.frames[1].score.tobytes() == answered(first).score.tobytes() == answered(again).score.tobytes()
-        assert house.steps == ["score", "record", "log", "tell", "log"]
+        in_vain = ["score", "record"]
+        assert house.steps == ["score", "record", "log", "tell", *in_vain, "log"]
+        house.answer(ask(row(1)))
+        assert house.steps[7:] == ["log"], "it asks from then on"
 
     def test_beside_new_rows_each_is_marked_for_itself(self, house: House) -> None:
         house.answer(ask(row(1)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fraud_scoring.errors import FraudError, InvalidInput, ReleaseUnavailable, StoreUnavailable
-from fraud_scoring.front_door import FrontDoor
+from fraud_scoring.front_door import ASK_AFTER_A_REPEAT, FrontDoor
 from fraud_scoring.requests import Joined, Reply, Request
 from fraud_scoring.stores import Answers, Recorded
 from fraud_scoring.stores.memory import MemoryStore
@@ -47,6 +47,10 @@ class FailingStore(MemoryStore):
     def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
         self._fail_in("record")
         return super().record(rows, answers)
+
+    def record_new(self, rows: Int64, answers: Answers) -> bool:
+        self._fail_in("record")
+        return super().record_new(rows, answers)
 
     def _fail_in(self, method: str) -> None:
         if self.fails == method:
@@ -207,7 +211,8 @@ def test_a_repeat_beside_new_rows_leaves_only_these_to_the_release(front_door: F
     front_door.answer([ask(row(1))])
     release.number = 8
     replies = front_door.answer([ask(row(3), row(1)), ask(row(2))])
-    assert release.calls[1].tolist() == [row(3), row(2)]
+    assert release.calls[1].tolist() == [row(3), row(1), row(2)], "in vain: it did not know"
+    assert release.calls[2].tolist() == [row(3), row(2)]
     assert answered(replies[0]).verdict[:, 4].tolist() == [8, 7]
     assert answered(replies[1]).verdict[:, 4].tolist() == [8]
 
@@ -384,12 +389,50 @@ def test_without_its_release_the_whole_batch_is_unanswered_and_unrecorded(
 def test_without_its_store_the_whole_batch_is_unanswered_and_unrecorded(
     front_door: FrontDoor, store: FailingStore, method: str
 ) -> None:
+    front_door.answer([ask(row(9))])
+    front_door.answer([ask(row(9))])  # something came again: the store is asked
     store.fails = method
     replies = front_door.answer([ask(row(1)), ask(row(2, amount=0)), ask(row(3)), ask(row(4), parameters=DRY_RUN)])
     assert [type(reply) for reply in replies] == [StoreUnavailable, InvalidInput, StoreUnavailable, Answers]
     store.fails = ""
     assert recorded_ids(store, 1, 2, 3, 4) == set()
     assert same_bits(answered(front_door.answer([ask(row(3))])[0]), answers_for(matrix(row(3))))
+
+
+class CountingStore(MemoryStore):
+    """Counts how often it is asked what is known."""
+
+    asked = 0
+
+    def recall(self, transaction_ids: Int64) -> list[Recorded | None]:
+        self.asked += 1
+        return super().recall(transaction_ids)
+
+
+def test_a_store_is_asked_what_is_known_only_for_a_while_after_something_came_again() -> None:
+    store, release = CountingStore(DEFAULT_SCHEMA, now_us=Clock()), FakeRelease()
+    front_door = FrontDoor(DEFAULT_SCHEMA, store, release, now_us=Clock())
+    first = [answered(front_door.answer([ask(row(i))])[0]) for i in range(10)]
+    assert store.asked == 0
+    release.number = 8
+    for i in range(10):
+        assert same_bits(answered(front_door.answer([ask(row(i))])[0]), first[i])
+    assert len(release.calls) == 11, "once in vain"
+    asked = store.asked
+    for i in range(100, 100 + 2 * ASK_AFTER_A_REPEAT):
+        front_door.answer([ask(row(i))])
+    assert store.asked == asked + ASK_AFTER_A_REPEAT
+    assert events_of_customer(store) == 10 + 2 * ASK_AFTER_A_REPEAT
+
+
+def test_what_is_known_has_its_answer_while_the_release_is_away(
+    front_door: FrontDoor, store: FailingStore, release: FakeRelease
+) -> None:
+    before = answered(front_door.answer([ask(row(1), row(2))])[0])
+    release.failure = ReleaseUnavailable("release fraud_r0007 did not answer")
+    for _ in range(3):
+        assert same_bits(answered(front_door.answer([ask(row(1), row(2))])[0]), before)
+        assert isinstance(front_door.answer([ask(row(3))])[0], ReleaseUnavailable)
 
 
 def test_a_failing_dry_run_takes_nobody_with_it(store: MemoryStore) -> None:
@@ -448,9 +491,10 @@ def test_history_without_an_answer_is_answered_when_it_is_asked_for(
 ) -> None:
     store.record(matrix(row(1), row(2)))
     reply = front_door.answer([ask(row(1))])[0]
+    assert len(release.calls) == 2, "once in vain: it did not know of the history"
     release.number = 8
     assert same_bits(answered(front_door.answer([ask(row(1))])[0]), answered(reply))
-    assert len(release.calls) == 1
+    assert len(release.calls) == 2
     assert events_of_customer(store) == 2
 
 

@@ -49,6 +49,11 @@ class AwayStore(MemoryStore):
         time.sleep(self.record_s)
         return super().record(rows, answers)
 
+    def record_new(self, rows: Int64, answers: Answers) -> bool:
+        self._called("record")
+        time.sleep(self.record_s)
+        return super().record_new(rows, answers)
+
     def label(self, labels: Int64) -> Int64:
         self._called("label")
         return super().label(labels)
@@ -148,6 +153,23 @@ def test_a_store_that_is_well_is_only_passed_through(guard: GuardedStore, store:
     assert guard.label(np.array([[1, 1, MONDAY_US]])).tolist() == [wire.Accepted.APPLIED]
     assert not guard.is_away
     assert store.calls == 4
+
+
+def test_new_rows_wait_while_the_store_is_away_and_known_ones_are_told(
+    guard: GuardedStore, store: AwayStore, attempts: Attempts
+) -> None:
+    rows = matrix(row(1), row(2), row(3))
+    assert guard.record_new(rows[:1], answers_for(rows[:1]))
+    store.fails = {"record"}
+    assert guard.record_new(rows[1:2], answers_for(rows[1:2]))  # it fails, and is kept
+    assert not guard.record_new(rows[1:], answers_for(rows[1:]))
+    assert guard.record_new(rows[2:], answers_for(rows[2:]))
+    assert guard.waiting == 2
+    store.fails = set()
+    attempts.allow(guard)
+    attempts.until_back(guard)
+    assert all(guard.recall(ids(1, 2, 3)))
+    assert not guard.record_new(rows, answers_for(rows, release=8))
 
 
 @pytest.mark.parametrize("method", ["read", "recall", "label"])

@@ -105,11 +105,12 @@ class OneServer:
         return histories, asked, values
 
     def record(
-        self, rows: Int64, answers: Answers | None, day: int, first_day: int
-    ) -> tuple[list[bytes | None], list[Place]]:
+        self, rows: Int64, answers: Answers | None, day: int, first_day: int, *, only_new: bool = False
+    ) -> tuple[list[bytes | None] | None, list[Place]]:
         """What stood under each row's id, as a record; None: it was added. And which entities are to be sealed.
 
-        `day`: today; what came before `first_day` counts as forgotten.
+        `day`: today; what came before `first_day` counts as forgotten. With `only_new` up to ROWS_A_SCRIPT rows, which
+        differ, are added if none is known; else nothing happens, and None stands in place of the first.
         """
         schema = self._schema
         records = feed.records_of(rows, answers)
@@ -129,7 +130,8 @@ class OneServer:
                 sizes = (first_day, 8 * schema.width, records.shape[1] - 8 * schema.width)
                 written = PARTITIONS * (copies.waiting.can_go_on and not parts and not waits.any())
                 numbers = [b"%d" % one for one in (written, *sizes)]
-                pieces.append(self._recording(mine, waits, (references, batch, newest.pack(), *numbers)))
+                arguments = (references, batch, newest.pack(), *numbers)
+                pieces.append(self._recording(mine, waits, arguments, only_new=only_new))
                 parts.append((mine, waits, newest, own, bool(written)))
                 newest = own
             replies = self._servers.ask(pieces, rows=len(rows), writes=True)
@@ -138,6 +140,8 @@ class OneServer:
             for ((before, filled, other, has_batch),), (mine, waits, newest, own, written) in zip(
                 replies, parts, strict=True
             ):
+                if before == 0:
+                    return None, full
                 if has_batch and other is None and newest == copies.seen:  # else it is followed like anybody's
                     added = slice(None) if before is None else [one is None for one in before]
                     copies.add(for_kernels(mine[added]), waits[added], own)
@@ -188,7 +192,7 @@ class OneServer:
                 self._copies.lose()
                 raise
 
-    def _recording(self, rows: Int64, waits: Waits, arguments: Sequence[bytes]) -> Piece:
+    def _recording(self, rows: Int64, waits: Waits, arguments: Sequence[bytes], *, only_new: bool) -> Piece:
         """The script over up to ROWS_A_SCRIPT rows; events that do not wait are written with it."""
         schema, n = self._schema, len(rows)
         ids = rows[:, schema.id_index]
@@ -201,7 +205,7 @@ class OneServer:
         names += [argument(self._feed.drained), argument(self._feed.head)]
         of = np.concatenate(chosen)
         events = pack_events(rows[of, schema.time_index], rows[of, schema.id_index], rows[of, schema.amount_index])
-        all_differ = len(set(ids.tolist())) == n
+        all_differ = 2 if only_new else int(len(set(ids.tolist())) == n)
         counts = (b"%d" % n, b"%d" % all_differ)
         written = (events.tobytes(), (of + 1).astype("<u4").tobytes())
         script = self._scripts.record

@@ -2,10 +2,10 @@
 --
 -- KEYS: n transactions, then the entities whose events do not wait (waiting.py), column by column, then what says up to
 -- which batch each partition is written, and the head.
--- ARGV: n, whether all ids differ (0, 1), references, the batch, the newest batch by what the client knows, partitions if
+-- ARGV: n, whether all ids differ (0, 1; 2: they do, and nothing is to happen unless all are new), references, the batch, the newest batch by what the client knows, partitions if
 --       nothing waits in any of them (else 0), oldest day, bytes of a row, bytes of its answer, the events that do not wait (32 bytes each), of which transactions they
 --       are (uint32 each, counted from 1), then for each entity column: how many of them, keep, expire.
--- Answers false if all were added, else for each transaction false or what stood there; of which of KEYS, counted from
+-- Answers 0 if nothing happened; false if all were added, else for each transaction false or what stood there; of which of KEYS, counted from
 -- 1, a client should seal the entity; false if the client knew the newest batch, else that one; and whether there is a
 -- batch now: a call of which all was known leaves none.
 --
@@ -45,12 +45,16 @@ local function is_history(stood, i)
 end
 
 local before_it, all_added, has_batch = {}, false, true
-if ARGV[2] == '1' then
+if ARGV[2] ~= '0' then
   local pairs_of = {}
   for i = 1, n do
     pairs_of[2 * i - 1], pairs_of[2 * i] = KEYS[i], reference_to(i)
   end
-  all_added = redis.pcall('MSETNX', spread(pairs_of)) == 1 -- a user who may not takes the long way
+  local added = redis.pcall('MSETNX', spread(pairs_of))
+  if ARGV[2] == '2' and (added == 0 or added ~= 1 and call('EXISTS', spread(KEYS, 1, n)) > 0) then
+    return { 0, {}, false, 0 }
+  end
+  all_added = added == 1 -- a user who may not takes the long way
 end
 if not all_added then
   local repeated = {}

@@ -1,9 +1,9 @@
 """A window store in Redis.
 
-Round trips, whatever the size of the batch: `read` and `recall` one; `record` one on a server, and two on a cluster,
-where a transaction and its entities lie on different servers: the records first, as pending, then the events. A call
-that ends between the two is completed by whoever asks for the transaction again. `label`: one more than `record`.
-Busy entities cost a few more now and then (busy.py).
+Round trips, whatever the size of the batch: `read` and `recall` one; `record` and `record_new` one on a server; on a
+cluster `record` two, since a transaction and its entities lie on different servers: the records first, as pending, then
+the events. A call that ends between the two is completed by whoever asks for the transaction again. `label`: one more
+than `record`. Busy entities cost a few more now and then (busy.py).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from fraud_scoring.stores.redis.layout import (
     unpack_record,
 )
 from fraud_scoring.stores.redis.moved import write_what_waits
-from fraud_scoring.stores.redis.one_server import OneServer, Scripts
+from fraud_scoring.stores.redis.one_server import ROWS_A_SCRIPT, OneServer, Scripts
 from fraud_scoring.stores.redis.partitions import KeyNames, argument
 from fraud_scoring.stores.redis.script import KEPT, Script
 from fraud_scoring.stores.redis.servers import Piece, Servers
@@ -155,14 +155,18 @@ class RedisStore:
         self._settle(transaction_ids, records)
         return [None if record is None else unpack_record(record) for record in records]
 
+    def record_new(self, rows: Int64, answers: Answers) -> bool:
+        if self._one is None or len(rows) > ROWS_A_SCRIPT:
+            ids = rows[:, self._schema.id_index]
+            return not any(self.recall(ids)) and not any(self.record(rows, answers))
+        return self._record_on_one(self._one, np.array(rows, np.int64, order="C"), answers, only_new=True) is not None
+
     def record(self, rows: Int64, answers: Answers | None = None) -> list[Recorded | None]:
         rows = np.array(rows, np.int64, order="C")
-        day = self._now_us() // MICROSECONDS_PER_DAY
         if self._one is not None:
-            stood, full = self._one.record(rows, answers, day, day - RETENTION_DAYS)
-            self._seal(full)
-            self._one.forget(len(rows), day - RETENTION_DAYS)
-            return [None if one is None else unpack_record(one) for one in stood]
+            stood = self._record_on_one(self._one, rows, answers, only_new=False)
+            return [None if one is None else unpack_record(one) for one in stood or ()]
+        day = self._now_us() // MICROSECONDS_PER_DAY
         records = pack_records(rows, answers, day, pending=True)
         limits = (HEADER.size + 8 * rows.shape[1], day - RETENTION_DAYS, RECORD_EXPIRE_S)
         sizes = [b"%d" % number for number in (records.shape[1], *limits)]
@@ -204,6 +208,15 @@ class RedisStore:
             if self._one is not None:
                 self._seal(self._one.drain())
         self._servers.close()
+
+    def _record_on_one(
+        self, one: OneServer, rows: Int64, answers: Answers | None, *, only_new: bool
+    ) -> list[bytes | None] | None:
+        day = self._now_us() // MICROSECONDS_PER_DAY
+        stood, full = one.record(rows, answers, day, day - RETENTION_DAYS, only_new=only_new)
+        self._seal(full)
+        one.forget(len(rows), day - RETENTION_DAYS)
+        return stood
 
     def _record_in_steps(self, rows: Int64, records: Bytes, events: Int64, sizes: list[bytes]) -> list[Recorded | None]:
         confirming = self._confirmable(self._unconfirmed)
