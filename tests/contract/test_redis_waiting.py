@@ -161,6 +161,27 @@ def test_servers_of_two_schemas_see_each_other_s_events(url: str, opened: Opened
                 ]
 
 
+def test_a_server_writes_what_waits_for_entities_that_its_schema_lacks(server: RedisServer, opened: Opened) -> None:
+    """Also where their strings get so long that a server that knows them would seal them."""
+    document = default_document()
+    columns = [*document["columns"], {"name": "device_key", "role": "entity"}]
+    features = [*document["features"], {"name": "device_n", "of": "count", "entity": "device_key", "days": [7]}]
+    more = schema_with(columns=columns, features=features)
+    wide, narrow = opened(server.url, more, folding=SMALL), opened(server.url, folding=SMALL)
+    for month in range(2):
+        at = MONDAY_US + month * 200 * DAY_US
+        rows = matrix(*(row(100 * month + i, at + i, customer=i, terminal=i) for i in range(30)))
+        rows = np.column_stack([rows, np.full(30, 5)])
+        wide.read(rows)
+        wide.record(rows)
+        assert narrow.kept("customer_key", 7)[:, 2].sum() >= 1
+        narrow.close()
+        narrow = opened(server.url, folding=SMALL)
+    assert events_in(server) == 3 * 60
+    asked = np.column_stack([matrix(row(10**6, MONDAY_US + 201 * DAY_US)), [5]])
+    assert len(wide.read(asked)[2].events) == 30
+
+
 def test_a_batch_of_entities_that_are_held_costs_no_command_for_any_of_them(
     server: RedisServer, opened: Opened
 ) -> None:

@@ -66,6 +66,8 @@ class OneServer:
         self._transactions = KeyNames(namespace, "t")
         self._entities = [(column, KeyNames(namespace, name)) for column, name in schema.entities]
         self._names = {name: names for (_, name), (_, names) in zip(schema.entities, self._entities, strict=True)}
+        """Also of entities that only another server's schema has, once it has left events of theirs."""
+        self._position = {name: position for position, (_, name) in enumerate(schema.entities)}
         self._feed = FeedNames(namespace)
         self._schema = schema
         self._expiry = expiry
@@ -259,8 +261,8 @@ class OneServer:
                 return full
             places = [(kind, key) for kind, keys, _, _ in share.kinds for key in keys.tolist()]
             for kind, key in [places[at - 1] for at in filled]:
-                if kind.name in self._names:
-                    full.append(Place([name for _, name in self._schema.entities].index(kind.name), key))
+                if kind.name in self._position:
+                    full.append(Place(self._position[kind.name], key))
         copies.waiting.is_drained(drained)
         return full
 
