@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from fraud_recovery.archive import Progress
 from fraud_recovery.errors import ArchiveRefused, RestoreRefused
+from fraud_scoring.stores.redis import feed
 from fraud_scoring.stores.redis.address import Address, parse
 from fraud_scoring.stores.redis.births import Births, Filling, Remembered
 from fraud_scoring.stores.redis.feed import FeedNames
@@ -130,12 +131,15 @@ def _walk(servers: Servers, address: Address, *, transactions: bool) -> Iterator
     goes with its entity.
     """
     waiting: list[bytes] = []
-    feed = FeedNames(address.namespace)
-    if not transactions:
-        yield from _values(servers, address, [feed.drained])
+    names = FeedNames(address.namespace)
+    drained = [] if transactions else list(_values(servers, address, [names.drained]))
+    yield from drained
+    first = min((int(feed.numbers_of(key.value).min()) + 1 for key in drained), default=None)
     for name in _names(servers, address):
         inside = name[len(address.namespace) :]
-        if (TRANSACTION in inside[:8]) != transactions or _is_ledger(inside) or name in (feed.head, feed.drained):
+        if (TRANSACTION in inside[:8]) != transactions or _is_ledger(inside) or name in (names.head, names.drained):
+            continue
+        if first is not None and (number := names.number_of(name)) is not None and number >= first:
             continue
         waiting.append(name)
         if len(waiting) >= _SCAN:
@@ -143,7 +147,19 @@ def _walk(servers: Servers, address: Address, *, transactions: bool) -> Iterator
             waiting = []
     yield from _values(servers, address, waiting)
     if not transactions:
-        yield from _values(servers, address, [feed.head])
+        yield from _newest(servers, address, names, first)
+
+
+def _newest(servers: Servers, address: Address, names: FeedNames, first: int | None) -> Iterator[Key]:
+    """All batches from `first` on, of which events may wait, and behind them the number of the newest: a walk may miss
+    what is added while it goes on.
+    """
+    heads = list(_values(servers, address, [names.head]))
+    newest = feed.head_of(heads[0].value).number if heads else 0
+    numbers = range(newest + 1 if first is None else first, newest + 1)
+    for start in range(0, len(numbers), _SCAN):
+        yield from _values(servers, address, [names.batch(one) for one in numbers[start : start + _SCAN]])
+    yield from heads
 
 
 def _is_ledger(name: bytes) -> bool:

@@ -109,6 +109,11 @@ class FeedNames:
     def batch(self, number: int) -> bytes:
         return self.head + _NUMBER.pack(number)
 
+    def number_of(self, name: bytes) -> int | None:
+        """The number of a batch, by its name; None for another name."""
+        number = name.removeprefix(self.head)
+        return number_of(number) if len(number) == NUMBER_BYTES and len(number) < len(name) else None
+
     def beginning(self, number: int) -> bytes:
         """The command for the first HEAD_BYTES of a batch; of one that is not there they are empty."""
         return command(b"GETRANGE", self.batch(number), b"0", b"%d" % (HEAD_BYTES - 1))
