@@ -13,11 +13,9 @@ import pytest
 
 from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.features import FeatureSet
-from fraud_scoring.schema import Schema
 from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.stores.records import RETENTION_DAYS, Answers
 from fraud_scoring.stores.redis import forgetting
-from fraud_scoring.stores.redis.address import parse
 from fraud_scoring.stores.redis.layout import HEADER, pack_events, pack_records
 from fraud_scoring.stores.redis.partitions import KeyNames, partition_of
 from fraud_scoring.stores.redis.script import KEPT
@@ -36,7 +34,7 @@ from support.rows import (
     schema_with,
     seeded_history,
 )
-from support.stores import answers_for, same_bits
+from support.stores import answers_for, redis_stores, same_bits
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
@@ -59,15 +57,7 @@ def url(redis_url: str) -> str:
 
 @pytest.fixture
 def opened() -> Iterator[Opened]:
-    stores: list[RedisStore] = []
-
-    def begin(url: str, schema: Schema = DEFAULT_SCHEMA, clock: Clock | None = None, **others: object) -> RedisStore:
-        stores.append(RedisStore(parse(url), schema, now_us=clock or Clock(), **others))  # type: ignore[arg-type]
-        return stores[-1]
-
-    yield begin
-    for store in stores:
-        store.close()
+    yield from redis_stores()
 
 
 def events_by_row(histories: Sequence[History]) -> list[list[list[list[int]]]]:

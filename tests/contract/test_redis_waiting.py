@@ -15,11 +15,9 @@ from fraud_recovery import redis_part
 from fraud_recovery.archive import quiet
 from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.features import FeatureSet
-from fraud_scoring.schema import Schema
 from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.stores.records import RETENTION_DAYS
 from fraud_scoring.stores.redis import forgetting, waiting
-from fraud_scoring.stores.redis.address import parse
 from fraud_scoring.stores.redis.script import KEPT
 from fraud_scoring.stores.redis.store import RedisStore
 from fraud_scoring.windows import Folding, Int64
@@ -36,12 +34,11 @@ from support.rows import (
     schema_with,
     seeded_history,
 )
-from support.stores import answers_for
+from support.stores import answers_for, redis_stores
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
 SMALL = KEPT._replace(recent=4, seal_at=40, exact=10_000)
-LATER_US = MONDAY_US + 40 * DAY_US
 
 Opened = Callable[..., RedisStore]
 
@@ -59,15 +56,7 @@ def url(redis_url: str) -> str:
 
 @pytest.fixture
 def opened() -> Iterator[Opened]:
-    stores: list[RedisStore] = []
-
-    def begin(url: str, schema: Schema = DEFAULT_SCHEMA, clock: Clock | None = None, **others: object) -> RedisStore:
-        stores.append(RedisStore(parse(url), schema, now_us=clock or Clock(), **others))  # type: ignore[arg-type]
-        return stores[-1]
-
-    yield begin
-    for store in stores:
-        store.close()
+    yield from redis_stores()
 
 
 @pytest.fixture(params=[(0, 1_000), (40, 1_000), (10**9, 3), (10**9, 10**9)], ids=["none", "few", "short", "all"])

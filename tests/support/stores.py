@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,6 +48,19 @@ class StoreKind:
 def open_redis(url: Place, schema: Schema, clock: Clock) -> RedisStore:
     """A Redis store by its URL, with a clock of its own."""
     return RedisStore(parse(str(url)), schema, now_us=clock)
+
+
+def redis_stores() -> Iterator[Callable[..., RedisStore]]:
+    """For a fixture: opens Redis stores by URL, schema, clock and what else a store takes; closes them at the end."""
+    stores: list[RedisStore] = []
+
+    def begin(url: str, schema: Schema = DEFAULT_SCHEMA, clock: Clock | None = None, **others: object) -> RedisStore:
+        stores.append(RedisStore(parse(url), schema, now_us=clock or Clock(), **others))  # type: ignore[arg-type]
+        return stores[-1]
+
+    yield begin
+    for store in stores:
+        store.close()
 
 
 STORE_KINDS = (

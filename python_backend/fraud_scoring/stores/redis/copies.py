@@ -128,8 +128,11 @@ class Copies:
 
         Where no entity is held, the head is enough of one of which no event waits.
         """
-        before, own = (None, self.seen) if packed is None else feed.links_of(packed, number)
-        if packed is None or own is None or before != self.seen:
+        if packed is None:
+            self.lose()
+            return False
+        before, own = feed.links_of(packed, number)
+        if before != self.seen:
             self.lose()
             return False
         if not self.hold_any and not feed.may_wait(packed):

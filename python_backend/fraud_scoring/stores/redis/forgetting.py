@@ -15,7 +15,7 @@ import numpy as np
 from fraud_scoring.errors import StoreUnavailable
 from fraud_scoring.stores.redis import feed
 from fraud_scoring.stores.redis.feed import HOME, FeedNames
-from fraud_scoring.stores.redis.link import Reply, command
+from fraud_scoring.stores.redis.link import command
 from fraud_scoring.stores.redis.partitions import KeyNames, argument
 from fraud_scoring.stores.redis.script import Script
 from fraud_scoring.stores.redis.servers import Piece, Servers
@@ -56,14 +56,15 @@ class Forgetting:
         self._rows = self._calls = 0
 
     def _forget(self, first_day: int, most: int) -> None:
-        oldest, head = self._ask(command(b"GET", self._names.oldest), command(b"GET", self._names.head))
+        asked = command(b"GET", self._names.oldest), command(b"GET", self._names.head)
+        oldest, head = self._servers.ask_one(HOME, asked)
         first, newest = 1 if oldest is None else feed.number_of(oldest), feed.head_of(head).number
         numbers = range(first, min(first + MOST_BATCHES, newest))  # the newest stays
         if not numbers:
             self._oldest_day = first_day
             return
         old, rows = 0, 0
-        for packed in self._ask(*[self._names.beginning(number) for number in numbers]):
+        for packed in self._servers.ask_one(HOME, [self._names.beginning(number) for number in numbers]):
             if packed:
                 day, size = feed.day_and_size(packed)
                 if day >= first_day:
@@ -74,22 +75,17 @@ class Forgetting:
             if rows >= most:
                 break
         if old:
-            (drained,) = self._ask(command(b"GET", self._names.drained))
+            (drained,) = self._servers.ask_one(HOME, [command(b"GET", self._names.drained)])
             if drained is not None and feed.numbers_of(drained).min() < first + old - 1:
                 self._drain()
             self._remove(first, first + old)
 
     def _remove(self, first: int, stop: int) -> None:
-        found = self._ask(*[command(b"GET", self._names.batch(number)) for number in range(first, stop)])
+        asked = [command(b"GET", self._names.batch(number)) for number in range(first, stop)]
+        found = self._servers.ask_one(HOME, asked)
         named = [feed.parse(packed).ids for packed in found if packed is not None]
         ids = np.concatenate([np.empty(0, np.int64), *named])
         names = self._transactions.all(ids)
         names += argument(self._names.head) + argument(self._names.oldest)
         numbers = feed.number_bytes(first), feed.number_bytes(stop)
         self._servers.ask([Piece(HOME, self._script.call(len(ids) + 2, names, *numbers))], rows=len(ids), writes=True)
-
-    def _ask(self, *commands: bytes) -> list[Reply]:
-        (replies,) = self._servers.ask(
-            [Piece(HOME, b"".join(commands), len(commands))], rows=len(commands), writes=False
-        )
-        return replies

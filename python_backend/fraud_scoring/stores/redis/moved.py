@@ -11,7 +11,7 @@ import numpy as np
 
 from fraud_scoring.stores.redis import feed
 from fraud_scoring.stores.redis.feed import HOME, FeedNames
-from fraud_scoring.stores.redis.link import Reply, command
+from fraud_scoring.stores.redis.link import command
 from fraud_scoring.stores.redis.partitions import PARTITIONS, KeyNames
 from fraud_scoring.stores.redis.script import Script
 from fraud_scoring.stores.redis.servers import Piece, Servers
@@ -23,12 +23,7 @@ _AT_ONCE: Final = 64
 def write_what_waits(servers: Servers, insert: Script, namespace: str, expiry: Callable[[int], int]) -> None:
     """Nothing where nothing waits. Who is interrupted begins anew: an event that is written twice counts once."""
     names = FeedNames(namespace)
-
-    def ask(*commands: bytes, writes: bool = False) -> list[Reply]:
-        (replies,) = servers.ask([Piece(HOME, b"".join(commands), len(commands))], rows=1024, writes=writes)
-        return replies
-
-    ((packed_head, packed),) = ask(command(b"MGET", names.head, names.drained))
+    ((packed_head, packed),) = servers.ask_one(HOME, [command(b"MGET", names.head, names.drained)], rows=1024)
     if packed is None:
         return
     head, drained = feed.head_of(packed_head), feed.numbers_of(packed)
@@ -37,7 +32,8 @@ def write_what_waits(servers: Servers, insert: Script, namespace: str, expiry: C
     numbers = range(int(drained.min()) + 1, head.number + 1)
     for start in range(0, len(numbers), _AT_ONCE):
         some = numbers[start : start + _AT_ONCE]
-        for number, batch in zip(some, ask(*[command(b"GET", names.batch(one)) for one in some]), strict=True):
+        batches = servers.ask_one(HOME, [command(b"GET", names.batch(one)) for one in some], rows=1024)
+        for number, batch in zip(some, batches, strict=True):
             if batch is not None:
                 found = feed.parse(batch)
                 waiting.add(found.rows, found.waits, found.waiting_layout, feed.links_of(batch, number)[1])
@@ -49,4 +45,5 @@ def write_what_waits(servers: Servers, insert: Script, namespace: str, expiry: C
             pieces.append(Piece(partition, insert.call(len(events), of_each, events.tobytes(), *limits)))
         servers.ask(pieces, rows=1024, writes=True)
     if numbers:
-        ask(command(b"SET", names.drained, PARTITIONS * feed.number_bytes(head.number)), writes=True)
+        all_written = command(b"SET", names.drained, PARTITIONS * feed.number_bytes(head.number))
+        servers.ask_one(HOME, [all_written], rows=1024, writes=True)

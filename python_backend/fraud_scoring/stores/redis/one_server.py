@@ -302,7 +302,8 @@ class OneServer:
         """
         assert copies.seen is not None
         numbers = range(copies.seen.number + 1, copies.seen.number + 1 + self._behind)
-        pieces = [Piece(HOME, command(b"GET", self._feed.head) + self._batch_commands(numbers), 1 + len(numbers))]
+        asked = [command(b"GET", self._feed.head), *self._batch_commands(numbers)]
+        pieces = [Piece(HOME, b"".join(asked), len(asked))]
         count = sum(map(len, missing))
         if count:
             names = b"".join([kind.all(keys) for (_, kind), keys in zip(self._entities, missing, strict=True)])
@@ -359,7 +360,7 @@ class OneServer:
         """Follow what has happened up to now; the last batch."""
         for _ in range(_TRIES):
             self._begin(copies)
-            ((newest,),) = self._servers.ask([Piece(HOME, command(b"GET", self._feed.head))], rows=1, writes=False)
+            (newest,) = self._servers.ask_one(HOME, [command(b"GET", self._feed.head)])
             if self._follow(copies, seen := feed.head_of(newest), ()):
                 return seen
         raise StoreUnavailable("the window store's batches do not follow one another; check its Redis")
@@ -371,7 +372,7 @@ class OneServer:
         head, drained = self._head_and_drained()
         if drained is None:  # of before events waited: all are in the strings
             start = command(b"SET", self._feed.drained, PARTITIONS * feed.number_bytes(head.number), b"NX")
-            self._servers.ask([Piece(HOME, start)], rows=1, writes=False)  # replicas get it before what waits
+            self._servers.ask_one(HOME, [start])  # without WAIT: replicas get it before what waits
             head, drained = self._head_and_drained()
         if drained is None:
             raise StoreUnavailable("the window store does not keep what was written a moment ago; check its Redis")
@@ -390,19 +391,17 @@ class OneServer:
         return head
 
     def _head_and_drained(self) -> tuple[Head, Int64 | None]:
-        asked = command(b"MGET", self._feed.head, self._feed.drained)
-        (((head, drained),),) = self._servers.ask([Piece(HOME, asked)], rows=1, writes=False)
+        ((head, drained),) = self._servers.ask_one(HOME, [command(b"MGET", self._feed.head, self._feed.drained)])
         return feed.head_of(head), None if drained is None else feed.numbers_of(drained)
 
-    def _batch_commands(self, numbers: Iterable[int]) -> bytes:
-        return b"".join([command(b"GET", self._feed.batch(number)) for number in numbers])
+    def _batch_commands(self, numbers: Iterable[int]) -> list[bytes]:
+        return [command(b"GET", self._feed.batch(number)) for number in numbers]
 
     def _beginnings(self, numbers: Sequence[int]) -> list[bytes | None]:
         """Batches, but only the heads of those of which no event waits."""
         if not numbers:
             return []
-        heads = b"".join([self._feed.beginning(number) for number in numbers])
-        (found,) = self._servers.ask([Piece(HOME, heads, len(numbers))], rows=len(numbers), writes=False)
+        found = self._servers.ask_one(HOME, [self._feed.beginning(number) for number in numbers])
         waiting_ones = [number for number, one in zip(numbers, found, strict=True) if one and feed.may_wait(one)]
         whole = dict(zip(waiting_ones, self._batches(waiting_ones), strict=True))
         return [whole.get(number, one or None) for number, one in zip(numbers, found, strict=True)]
@@ -410,6 +409,4 @@ class OneServer:
     def _batches(self, numbers: Sequence[int]) -> list[bytes | None]:
         if not numbers:
             return []
-        piece = Piece(HOME, self._batch_commands(numbers), len(numbers))
-        (found,) = self._servers.ask([piece], rows=1024 * len(numbers), writes=False)
-        return found
+        return self._servers.ask_one(HOME, self._batch_commands(numbers), rows=1024 * len(numbers))

@@ -2,12 +2,13 @@
 --
 -- KEYS: n transactions, then the entities whose events do not wait (waiting.py), column by column, then what says up to
 -- which batch each partition is written, and the head.
--- ARGV: n, whether all ids differ (0, 1; 2: they do, and nothing is to happen unless all are new), references, the batch, the newest batch by what the client knows, partitions if
---       nothing waits in any of them (else 0), oldest day, bytes of a row, bytes of its answer, the events that do not wait (32 bytes each), of which transactions they
---       are (uint32 each, counted from 1), then for each entity column: how many of them, keep, expire.
--- Answers 0 if nothing happened; false if all were added, else for each transaction false or what stood there; of which of KEYS, counted from
--- 1, a client should seal the entity; false if the client knew the newest batch, else that one; and whether there is a
--- batch now: a call of which all was known leaves none.
+-- ARGV: n; whether all ids differ (0, 1; 2: they do, and nothing is to happen unless all are new); references; the batch;
+--       the newest batch by what the client knows; partitions if nothing waits in any of them, else 0; oldest day; bytes
+--       of a row; bytes of its answer; the events that do not wait (32 bytes each); of which transactions they are
+--       (uint32 each, counted from 1); then for each entity column: how many of them, keep, expire.
+-- Answers 0 if nothing happened; false if all were added, else for each transaction false or what stood there; of which
+-- of KEYS, counted from 1, a client should seal the entity; false if the client knew the newest batch, else that one; and
+-- whether there is a batch now: a call of which all was known leaves none.
 --
 -- For a client that knows the newest batch references and batch have the right number; else it is set right here.
 

@@ -93,6 +93,14 @@ class Servers:
             _check(one)
         return found
 
+    def ask_one(
+        self, partition: int, commands: Sequence[bytes], *, rows: int | None = None, writes: bool = False
+    ) -> list[Reply]:
+        """The replies to commands for one partition's server; `rows`: as many as there are commands, if not given."""
+        piece = Piece(partition, b"".join(commands), len(commands))
+        (replies,) = self.ask([piece], rows=len(commands) if rows is None else rows, writes=writes)
+        return replies
+
     def one_partition_each(self) -> list[int]:
         """For each server one partition that it owns: where to send what is asked of servers and not of keys."""
         return sorted({owner: partition for partition, owner in enumerate(self._owners)}.values())
