@@ -2,7 +2,8 @@
  *
  * Triton's python backend pays for each request and for each tensor of each answer, in two processes. Here all requests
  * that wait become one request of a few tensors, and its answer is taken apart again in the server's own memory. While
- * one call is out, what arrives is collected for the next; while answers are handed out, the next call is out already.
+ * one call is out, what arrives is collected for the next; while what an answer rests on is brought to the disk, and it is
+ * handed out, the next call is out already.
  * The model that is called is the parameter `target` of the model's configuration. What passes between the two:
  *
  *   in   transaction  INT64 [N, C]   the rows of all requests, in their order
@@ -11,12 +12,12 @@
  *   out  each output that a request asked for, [N, …]
  *        widths       INT32 [M]      columns of each request's `features`, where they differ
  *        refusals     UINT8 [R]      where a request is refused: a line for each, its error's code and text, or nothing
+ *        unsynced     UINT8 [U]      what must be on the disk before the answer is handed out: disk.h
  *
  * fraud_scoring/coalesced.py is the other end. Without memory the process ends, and is started anew.
  */
-#include "sheet.h"
+#include "disk.h"
 
-#include <pthread.h>
 #include <time.h>
 
 #define MOST_ROWS 4096 /* in one call; a single request may have more, and is then refused by the target */
@@ -33,6 +34,7 @@ typedef struct {
     Bytes waiting;    /* Request * */
     bool out, next;   /* a call is out; somebody waits to make the next one */
     uint64_t called;  /* when the last call began */
+    Disk disk;
 } Door;
 
 /* A model instance: the call that it makes. */
@@ -44,7 +46,7 @@ typedef struct {
     pthread_cond_t changed;
     bool released, answered;
     Answer *answer;
-    uint64_t began, asked;
+    uint64_t number, began, asked; /* the call's place among all */
 } Desk;
 
 static uint64_t now(void) {
@@ -218,6 +220,7 @@ static Error *add_outputs(Call *call, const Member *members, uint32_t count) {
     uint32_t known = 0;
     TRY(TRITONSERVER_InferenceRequestAddRequestedOutput(call, "widths"));
     TRY(TRITONSERVER_InferenceRequestAddRequestedOutput(call, "refusals"));
+    TRY(TRITONSERVER_InferenceRequestAddRequestedOutput(call, "unsynced"));
     for (uint32_t m = 0; m < count; m++) {
         for (uint32_t i = 0; i < members[m].outputs; i++) {
             uint32_t at = 0;
@@ -275,15 +278,20 @@ static void respond(const Member *member, uint32_t place, int64_t first, const S
     drop(fault);
 }
 
-/* Answer and release what lies on the desk; an `error` is for all of it. To Triton's statistics a request that the
+/* Settle, answer and release what lies on the desk; an `error` is for all of it. To Triton's statistics a request that the
  * target refuses is a success, as it is with the python backend. */
 static void hand_out(Desk *desk, int64_t rows, Error *error) {
     Sheet sheet = {0};
     const Member *members = (const Member *)desk->members.data;
-    uint64_t answered = now();
     int64_t first = 0;
     Error *refused = error ? error : TRITONSERVER_InferenceResponseError(desk->answer); /* the answer's own */
     if (!refused) refused = error = read_sheet(&sheet, desk->answer, rows, members_of(desk));
+    Error *lost = settle(&desk->door->disk, desk->number, &sheet);
+    if (refused)
+        drop(lost);
+    else
+        refused = error = lost;
+    uint64_t answered = now();
     for (uint32_t i = 0; i < members_of(desk); i++) {
         Error *own = refused ? NULL : next_refusal(&sheet);
         respond(&members[i], i, first, &sheet, refused ? refused : own);
@@ -307,6 +315,7 @@ static void work(Desk *desk) {
     door->out = true;
     door->called = desk->began = now();
     lay_out(desk, &rows, &width);
+    if (members_of(desk)) desk->number = door->disk.calls++;
     pthread_mutex_unlock(&door->lock);
     desk->asked = now();
     Error *error = members_of(desk) ? make_call(desk, rows, width) : NULL;
@@ -354,6 +363,7 @@ Error *TRITONBACKEND_ModelInitialize(Model *model) {
     Door *door = must(calloc(1, sizeof *door));
     pthread_mutex_init(&door->lock, NULL);
     pthread_cond_init(&door->turn, NULL);
+    disk_init(&door->disk);
     Error *error = read_target(door, model);
     if (!error) error = TRITONBACKEND_ModelServer(model, &door->server);
     if (!error) error = TRITONSERVER_ResponseAllocatorNew(&door->allocator, allocate, give_back, NULL);
@@ -368,6 +378,7 @@ Error *TRITONBACKEND_ModelFinalize(Model *model) {
     Door *door = state;
     if (!door) return NULL;
     Error *error = TRITONSERVER_ResponseAllocatorDelete(door->allocator);
+    disk_destroy(&door->disk);
     pthread_cond_destroy(&door->turn);
     pthread_mutex_destroy(&door->lock);
     free(door->waiting.data);

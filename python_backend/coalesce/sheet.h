@@ -44,6 +44,8 @@ typedef struct {
     uint32_t count;
     const int32_t *widths;
     const char *refusals, *refusals_end;
+    const char *unsynced;
+    size_t unsynced_size;
 } Sheet;
 
 static inline Error *read_output(Sheet *sheet, Answer *answer, uint32_t index, int64_t rows, uint32_t members) {
@@ -60,6 +62,9 @@ static inline Error *read_output(Sheet *sheet, Answer *answer, uint32_t index, i
     if (strcmp(name, "refusals") == 0) {
         sheet->refusals = data;
         sheet->refusals_end = sheet->refusals + size;
+    } else if (strcmp(name, "unsynced") == 0) {
+        sheet->unsynced = data;
+        sheet->unsynced_size = size;
     } else if (strcmp(name, "widths") == 0) {
         if (size != members * sizeof *sheet->widths) return failure("widths: another number than of requests");
         sheet->widths = data;

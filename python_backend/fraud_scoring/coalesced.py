@@ -6,6 +6,7 @@ in   transaction  INT64 [N, C]   the rows of all requests, in their order
 out  score, verdict, features    [N, …]: rows of a refused request mean nothing
      widths       INT32 [M]      columns of each request's features, where they differ
      refusals     UINT8 [R]      where a request is refused: a line for each, its error's code and text, or nothing
+     unsynced     UINT8 [U]      what must be on the disk before the answer is told (decision_log/handover.py)
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ MEMBERS: Final = "members"
 PARAMETERS: Final = "parameters"
 WIDTHS: Final = "widths"
 REFUSALS: Final = "refusals"
+UNSYNCED: Final = "unsynced"
 
 
 def taken_apart(rows: Int64, members: Array, parameters: bytes) -> Joined:

@@ -42,10 +42,19 @@ class Serving:
     """Answers by the route table of `repository` as it is at that moment; `open_model` says where a model runs.
 
     `writer` names this process in the decision log; what its shadows say is written by `shadow-…` beside it. Without a
-    log nothing shadows.
+    log nothing shadows. Where the log `hands_over` frames of so many rows, an answer is not to be told before what is
+    `unsynced` is on the disk, or `sync` returned.
     """
 
-    def __init__(self, settings: Settings, repository: Path, open_model: Callable[[int], Model], writer: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        repository: Path,
+        open_model: Callable[[int], Model],
+        writer: str,
+        *,
+        hands_over: int = 0,
+    ) -> None:
         self._settings = settings
         self._repository = repository
         self._open_model = open_model
@@ -56,7 +65,7 @@ class Serving:
         self._store = open_guarded(settings.store_url, self._kept, settings.store_ids)
         self._router = Router(routes, self._read, self._open_release)
         schema = self._router.schema
-        self._log = open_writer(settings.log, writer, self._context())
+        self._log = open_writer(settings.log, writer, self._context(), hands_over=hands_over)
         self._shadow_writer = SHADOW_WRITERS + writer.rpartition("-")[2]
         self._shadow = Shadow(self._open_shadow_log)
         self._follow_shadows()
@@ -80,6 +89,15 @@ class Serving:
             return self._front_door.answer(requests)
         finally:
             self._shadow.worked(time.monotonic() - began)
+
+    def unsynced(self) -> bytes | None:
+        """What the disk must have before an answer is told, for who brings it there (decision_log/handover.py)."""
+        return None if self._log is None else self._log.unsynced()
+
+    def sync(self) -> None:
+        """Bring it to the disk here; LogUnavailable: it is not there."""
+        if self._log is not None:
+            self._log.sync()
 
     def close(self) -> None:
         """Release what is held."""

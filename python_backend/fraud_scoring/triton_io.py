@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,16 @@ from fraud_scoring.decision_log import LogUnavailable
 from fraud_scoring.errors import FraudError, InvalidInput, ReleaseLate, ReleaseUnavailable, StoreUnavailable
 from fraud_scoring.features import Float32
 from fraud_scoring.releases import engine_name, model_name
-from fraud_scoring.requests import Reply, Request
 from fraud_scoring.routing import Model
-from fraud_scoring.serving import inline_model
+from fraud_scoring.serving import Serving, inline_model
 from fraud_scoring.settings import SERVED, Settings
 
 Array = npt.NDArray[Any]
 Execute = Callable[[Any, Sequence[Any]], list[Any]]
 
+HANDS_OVER: Final = 128
+"""Rows of a batch whose way to the disk the next batch does not wait for; after a small one that gains more by waiting:
+more rows share its price."""
 _NOT_NOW = (LogUnavailable, StoreUnavailable, ReleaseUnavailable)
 _INTERNAL, _INVALID_ARG, _UNAVAILABLE = 1, 3, 4
 
@@ -102,20 +104,28 @@ def _fault() -> FraudError:
     return FraudError("the request could not be answered by a fault here; the server's log says more")
 
 
-def front_door_response(request: Any, answer: Callable[[Sequence[Request]], Sequence[Reply]]) -> Any:
-    """Triton's response to what the backend `coalesce` made of several callers' requests; `answer` answers those."""
+def front_door_response(request: Any, serving: Serving) -> Any:
+    """Triton's response to what the backend `coalesce` made of several callers' requests; `serving` answers those."""
     lines = array(request, coalesced.PARAMETERS).tobytes()
+    wanted = request.requested_output_names()
     try:
         requests = coalesced.taken_apart(array(request, wire.TRANSACTION), array(request, coalesced.MEMBERS), lines)
     except InvalidInput as refusal:
         return error_response(refusal)
     try:
-        replies = answer(requests)
+        replies = serving.answer(requests)
     except Exception:  # noqa: BLE001 - the last edge before the caller
         replies = [_fault()] * len(requests)
     outputs = coalesced.joined(replies, requests, error_code)
-    if wire.FEATURES not in request.requested_output_names():
+    if wire.FEATURES not in wanted:
         del outputs[wire.FEATURES]
+    if coalesced.UNSYNCED not in wanted:
+        try:
+            serving.sync()
+        except LogUnavailable as failure:
+            return error_response(failure)
+    elif (unsynced := serving.unsynced()) is not None:
+        outputs[coalesced.UNSYNCED] = np.frombuffer(unsynced, np.uint8)
     return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
 
 

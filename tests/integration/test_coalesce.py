@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +18,11 @@ import tritonclient.grpc.aio as grpc_aio
 import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
+from fraud_scoring.decision_log.handover import Handover
 from fraud_server.ports import free_ports
 from fraud_server.process import TritonProcess
 from fraud_server.settings import Ports, ServeSettings
+from support.held_syncs import HeldSyncs
 from support.release import MODEL_REPOSITORY
 
 pytestmark = pytest.mark.triton
@@ -51,7 +54,8 @@ class TritonPythonModel:
             time.sleep(0.002)
         self.calls += 1
         lines = lines.tobytes().decode().splitlines()
-        marks = [json.loads(line or "{}").get("mark", 0.0) for line in lines]
+        parameters = [json.loads(line or "{}") for line in lines]
+        marks = [one.get("mark", 0.0) for one in parameters]
         texts = [json.dumps(mark) if isinstance(mark, str) else "" for mark in marks]
         place = np.repeat(np.arange(len(members)), members)
         first = rows[np.cumsum(members) - members, 0]
@@ -65,6 +69,9 @@ class TritonPythonModel:
         refusals = ["3 refused,  as said" if value == -1 else text and "4 " + text for value, text in zip(first, texts)]
         if any(refusals):
             outputs["refusals"] = np.frombuffer("".join(line + "\\n" for line in refusals).encode(), np.uint8)
+        for one in parameters:
+            if "unsynced" in one:
+                outputs["unsynced"] = np.frombuffer(one["unsynced"].encode(), np.uint8)
         if (first == -2).any():
             outputs["widths"] = np.where(first == -2, 1, rows.shape[1]).astype(np.int32)
         wanted = [*request.requested_output_names()]
@@ -75,7 +82,8 @@ class TritonPythonModel:
 class Front:
     """A server of `fraud_score` as it is in git, with a target of ours."""
 
-    def __init__(self, ports: Ports, folder: Path, process: TritonProcess) -> None:
+    def __init__(self, ports: Ports, folder: Path, process: TritonProcess, logs: Path, syncs: HeldSyncs) -> None:
+        self.logs, self.syncs = logs, syncs
         self.url = f"127.0.0.1:{ports.grpc}"
         self.http_url = f"127.0.0.1:{ports.http}"
         self.process = process
@@ -163,13 +171,18 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         "of_nobody",
         score.replace('"fraud_score"', '"of_nobody"').replace('"fraud_front_door"', '"nobody"'),
     )
-    ports = Ports(*free_ports(3))
-    process = TritonProcess(
-        ServeSettings(repository, folder / "home", ports, store_url="", log_mode="off"),
-        ["fraud_front_door", "fraud_score", "of_nobody"],
-    )
+    ports, logs = Ports(*free_ports(3)), folder / "logs"
+    logs.mkdir()
+    syncs = HeldSyncs(folder / "told", logs)
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in syncs.environment.items():
+            environment.setenv(name, value)
+        process = TritonProcess(
+            ServeSettings(repository, folder / "home", ports, store_url="", log_mode="off"),
+            ["fraud_front_door", "fraud_score", "of_nobody"],
+        )
     try:
-        found = Front(ports, repository / "fraud_front_door" / "1", process)
+        found = Front(ports, repository / "fraud_front_door" / "1", process, logs, syncs)
         with grpc_client.InferenceServerClient(found.url) as triton:
             wait_for(triton.is_server_ready, process)
         yield found
@@ -301,3 +314,102 @@ def test_without_a_target_in_its_configuration_it_does_not_load(tmp_path: Path) 
         wait_for(lambda: "name the model to call in the parameter target" in process.last_error(), process)
     finally:
         process.kill()
+
+
+class Log:
+    """A log of which a test names places; each of its segments is one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "lock").touch()
+        self.handover = Handover(folder / "lock")
+
+    def named(self, segment: int, size: int) -> str:
+        path = self._folder / f"segment-{segment}"
+        path.touch()
+        return self.handover.name(segment, size, path).decode()
+
+
+@pytest.fixture
+def log(front: Front) -> Iterator[Log]:
+    made = Log(Path(tempfile.mkdtemp(dir=front.logs)))
+    yield made
+    made.handover.close()
+
+
+def score(front: Front, **parameters: str) -> Any:
+    with grpc_client.InferenceServerClient(front.url) as triton:
+        return triton.infer("fraud_score", **request(rows(1), **parameters))
+
+
+class TestWhatMustBeOnTheDiskFirst:
+    def test_answers_wait_for_it_in_their_order_and_the_next_call_does_not(self, front: Front, log: Log) -> None:
+        async def run() -> None:
+            async with grpc_aio.InferenceServerClient(front.url) as triton:
+                with front.syncs.held():
+                    first = asyncio.create_task(
+                        triton.infer("fraud_score", **request(rows(1), unsynced=log.named(1, 100)))
+                    )
+                    while not front.syncs.is_asked():
+                        await asyncio.sleep(0.002)
+                    with front.held():  # the next call comes to the target while the first waits for the disk
+                        second = asyncio.create_task(
+                            triton.infer("fraud_score", **request(rows(1), unsynced=log.named(1, 200)))
+                        )
+                        await front.until_asked()
+                    for _ in range(20):  # it has its answer, and waits for its turn
+                        await triton.get_inference_statistics("fraud_score")
+                    assert [first.done(), second.done()] == [False, False]
+                    assert not log.handover.is_settled()
+                await asyncio.gather(first, second)
+
+        asyncio.run(run())
+        assert log.handover.is_settled()
+        assert log.handover.synced(1) == 200
+
+    def test_one_segment_follows_another(self, front: Front, log: Log) -> None:
+        for segment, size in ((1, 10), (1, 20), (2, 5), (2, 9)):
+            score(front, unsynced=log.named(segment, size))
+            assert log.handover.synced(segment) == size
+        assert log.handover.synced(1) == 0
+
+    @pytest.mark.parametrize("good", [0, 70])
+    def test_a_sync_that_fails_is_an_error_to_all_of_its_segment_and_the_writer_is_told(
+        self, good: int, front: Front, log: Log
+    ) -> None:
+        if good:
+            score(front, unsynced=log.named(3, good))
+        with front.syncs.failing(), pytest.raises(InferenceServerException, match="ask again") as refused:
+            score(front, unsynced=log.named(3, 100))
+        assert refused.value.status() == "StatusCode.UNAVAILABLE"
+        assert log.handover.lost(3) == good
+        assert log.handover.is_settled()
+        with pytest.raises(InferenceServerException, match="the decision log could not be brought to the disk"):
+            score(front, unsynced=log.named(3, 120))
+        score(front, unsynced=log.named(4, 10))
+        assert log.handover.synced(4) == 10
+
+    @pytest.mark.parametrize("named", ["nonsense", "1 2\n/nowhere/segment", "1 2\n/nowhere/segment\n/nowhere/lock"])
+    def test_what_is_not_there_is_an_error_and_the_next_is_answered(self, named: str, front: Front, log: Log) -> None:
+        with pytest.raises(InferenceServerException, match="could not be brought to the disk"):
+            score(front, unsynced=named)
+        score(front, unsynced=log.named(1, 10))
+        assert log.handover.synced(1) == 10
+
+    def test_a_file_that_is_too_short_to_be_told_in_is_an_error(self, front: Front, log: Log, tmp_path: Path) -> None:
+        (tmp_path / "short").write_bytes(b"123")
+        segment = log.named(1, 10).split("\n")[1]
+        with pytest.raises(InferenceServerException, match="could not be brought to the disk"):
+            score(front, unsynced=f"1 10\n{segment}\n{tmp_path / 'short'}")
+
+    def test_in_a_storm_of_calls_each_is_answered_after_its_place_is_there(self, front: Front, log: Log) -> None:
+        async def one(triton: Any, place: int) -> None:
+            await triton.infer("fraud_score", **request(rows(1), unsynced=log.named(1 + place // 50, 1 + place % 50)))
+
+        async def run() -> None:
+            async with grpc_aio.InferenceServerClient(front.url) as triton:
+                for place in range(0, 400, 20):
+                    await asyncio.gather(*(one(triton, place) for place in range(place, place + 20)))
+
+        asyncio.run(run())
+        assert log.handover.synced(8) > 0

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -17,9 +18,10 @@ import numpy as np
 import polars
 import pytest
 
-from fraud_client import FraudClient, InvalidRequest
+from fraud_client import FraudClient, InvalidRequest, Policy, Unavailable
 from fraud_scoring import wire
 from fraud_scoring.decision_log import Decisions, Gap, Labels, Signer, read, verify_log, writers
+from support.held_syncs import HeldSyncs
 from support.kills import Lives, to_stderr
 from support.lost_writes import compile_shim, gcc, lose
 from support.server import Server, fraudctl, free_ports, json_of, until
@@ -59,9 +61,12 @@ class Caller:
     def __init__(self, client: FraudClient) -> None:
         self._client = client
         self.answered: list[Row] = []
+        self.source = -1
+        """Of the last answer."""
 
     def score(self, rows: np.ndarray, repeat: bool = False) -> None:
         scored = self._client.score_rows(rows)
+        self.source = int(scored.verdict[0, SOURCE])
         for row, score, verdict in zip(rows.tolist(), scored.score, scored.verdict, strict=True):
             self.answered.append((tuple(row), score.tobytes(), verdict.astype(np.int32).tobytes(), repeat))
 
@@ -219,6 +224,52 @@ def test_on_a_full_disk_the_scorecard_answers_under_its_name_until_there_is_room
         assert json_of("log", "verify", "--home", home)["findings"] == []
     finally:
         ctypes.CDLL(None).umount2(bytes(home / "log"), 2)
+
+
+@pytest.mark.triton
+@pytest.mark.skipif(gcc() is None, reason="the disk whose syncs fail is a library: it takes gcc")
+@pytest.mark.parametrize("rows", [2, 200], ids=["synced by its writer", "handed over"])
+def test_where_a_sync_fails_nothing_is_acknowledged_and_the_scorecard_answers_until_the_disk_is_well(
+    rows: int, served_repository: Path, tmp_path: Path, fresh: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    syncs = HeldSyncs(tmp_path / "told", home / "log")
+    for name, value in syncs.environment.items():
+        monkeypatch.setenv(name, value)
+    with (
+        Server(served_repository, home) as server,
+        FraudClient(server.url, deadline=PATIENT, policy=Policy.plain()) as client,
+    ):
+        caller, unanswered, fallback = Caller(client), [], 0
+
+        def is_primary() -> bool:
+            nonlocal fallback
+            caller.score(fresh.rows(rows))
+            if caller.source == wire.Source.PRIMARY:
+                return True
+            fallback += rows
+            del caller.answered[-rows:]  # what the last resort says is not in the log, and counted
+            return False
+
+        for _ in range(2):
+            assert [is_primary() for _ in range(20)] == [True] * 20
+            with syncs.failing():
+                unanswered.append(fresh.rows(rows))
+                with suppress(Unavailable):  # what its writer syncs, as it does when the head is due, has an answer
+                    caller.score(unanswered[-1])
+                    del caller.answered[-rows:], unanswered[-1]
+                    fallback += rows
+                assert [is_primary() for _ in range(10)] == [False] * 10
+            until(is_primary, within=10)
+        for again in unanswered:  # decided, and told to nobody: who asks again has that answer
+            caller.score(again, repeat=True)
+            assert caller.source == wire.Source.PRIMARY
+        assert server.stop() == 0
+    gaps = kinds(home, "front-door-0", Gap)
+    assert {gap.reason for gap in gaps} == {"Input/output error"}
+    assert sum(gap.answers for gap in gaps) == fallback
+    assert sorted(logged(home)) == sorted(caller.answered)
+    assert json_of("log", "verify", "--home", home)["findings"] == []
 
 
 @pytest.mark.triton

@@ -9,11 +9,13 @@ class TritonPythonModel:
     def initialize(self, args):
         repository = triton_io.repository_of(args)
         settings = Settings.read()
-        self.serving = Serving(settings, repository, triton_io.opener(settings, repository), "front-door-0")
+        models = triton_io.opener(settings, repository)
+        # fraud_score waits for the disk, so that after a large batch the next one begins meanwhile
+        self.serving = Serving(settings, repository, models, "front-door-0", hands_over=triton_io.HANDS_OVER)
 
     @triton_io.answering_all
     def execute(self, requests):
-        return [triton_io.front_door_response(request, self.serving.answer) for request in requests]
+        return [triton_io.front_door_response(request, self.serving) for request in requests]
 
     def finalize(self):
         self.serving.close()

@@ -6,22 +6,29 @@ async     `append` returns once the kernel has it: the death of any process lose
 
 Where the disk is full or a sync fails, `append` raises LogUnavailable and nothing is acknowledged. A descriptor whose
 sync failed is never trusted again: the segment is cut back to its last acknowledged frame and a new one is begun.
+
+A durable writer may leave the sync of large frames to another process, and write on meanwhile (handover.py): then
+`append` only writes them, and nobody is told an answer before what `unsynced` names is on the disk, or `sync` returned.
+What the writer signs is on the disk by its own sync, once all that was handed over is.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 from fraud_scoring.decision_log.contents import Content, Context, Decisions, Gap
 from fraud_scoring.decision_log.errors import LogDamaged, LogUnavailable
 from fraud_scoring.decision_log.frames import NO_HASH, Frame, decode, encode
+from fraud_scoring.decision_log.handover import Handover
 from fraud_scoring.decision_log.segments import (
     HEAD_FILE,
     LOCK_FILE,
@@ -42,6 +49,18 @@ SEGMENT_BYTES: Final = 64 << 20
 SYNC_INTERVAL_S: Final = 0.2
 HEAD_INTERVAL_US: Final = 1_000_000
 RETRY_AFTER_US: Final = 1_000_000
+SETTLED_WITHIN_S: Final = 2.0
+"""Who was handed something has a sync to do, and no more."""
+
+
+class _Reached(NamedTuple):
+    """A segment behind a frame; `sequence` and `digest` are of the next one, and of this."""
+
+    size: int
+    frames: int
+    rows: int
+    sequence: int
+    digest: bytes
 
 
 def _now_us() -> int:
@@ -49,7 +68,11 @@ def _now_us() -> int:
 
 
 class LogWriter:
-    """Appends frames to `folder` (named for its writer); raises LogUnavailable if another process holds it."""
+    """Appends frames to `folder` (named for its writer); raises LogUnavailable if another process holds it.
+
+    Frames of at least so many rows as `hands_over` says (0: none) are safe only once who takes what is `unsynced` has
+    brought it to the disk.
+    """
 
     def __init__(
         self,
@@ -58,6 +81,7 @@ class LogWriter:
         signer: Signer,
         *,
         durable: bool = True,
+        hands_over: int = 0,
         segment_bytes: int = SEGMENT_BYTES,
         sync_interval_s: float = SYNC_INTERVAL_S,
         now_us: Callable[[], int] = _now_us,
@@ -66,6 +90,7 @@ class LogWriter:
         self._context = context
         self._signer = signer
         self._durable = durable
+        self._hands_over = hands_over
         self._segment_bytes = segment_bytes
         self._sync_interval_s = sync_interval_s
         self._head_interval_us = max(HEAD_INTERVAL_US, round(1e6 * sync_interval_s))
@@ -79,17 +104,23 @@ class LogWriter:
         self._segment = 0
         self._size = self._frames = self._rows = 0
         self._sequence, self._digest = 0, NO_HASH
+        self._unsynced: deque[_Reached] = deque()
+        """Where the segment was last known to be on the disk, and behind each frame since."""
+        self._handed = 0
+        self._handover: Handover | None = None
         self._head_at_us = 0
         self._sync_error: OSError | None = None
         self._descriptor_lock = threading.Lock()
         self._dirty = threading.Event()
         self._closed = threading.Event()
         try:
+            if durable and hands_over:
+                self._handover = Handover(folder / LOCK_FILE)
             self._recover()
             self._begin_segment()
         except OSError as error:
             self._close_descriptor()
-            self._lock.close()
+            self._let_go()
             raise LogUnavailable(f"the decision log cannot be written: {error.strerror}; free some disk") from None
         if not durable:
             threading.Thread(target=self._sync_in_background, name="log-sync", daemon=True).start()
@@ -103,11 +134,19 @@ class LogWriter:
         """Raise LogUnavailable if a frame cannot be written now; after a failure, try anew once in a while."""
         if self._failed_at_us is not None:
             self._try_again(self._now_us())
+        try:
+            self._check_handover()
+        except OSError as error:
+            self._fail(error, self._now_us())
 
     def append(self, content: Content) -> None:
-        """Write one frame; on return it is as safe as the mode says. LogUnavailable: it is not in the log."""
+        """Write one frame; on return it is as safe as the mode says, or `unsynced`.
+
+        LogUnavailable: it is not in the log.
+        """
         self.check()
         now_us = self._now_us()
+        head_is_due = now_us - self._head_at_us >= self._head_interval_us
         try:
             if self._sync_error is not None:
                 error, self._sync_error = self._sync_error, None
@@ -116,10 +155,28 @@ class LogWriter:
                 self._end_segment()
                 self._begin_segment()
             self._write(content, now_us)
+            if head_is_due or _rows(content) < self._hands_over:
+                self._settle()
         except OSError as error:
             self._fail(error, now_us)
-        if now_us - self._head_at_us >= self._head_interval_us:
+        if head_is_due:
             self._sign_head(now_us)
+
+    def unsynced(self) -> bytes | None:
+        """What was written and not handed over yet, for who brings it to the disk; None where there is nothing."""
+        if self._handover is None or self._descriptor < 0 or self._handed == self._size:
+            return None
+        self._handed = self._size
+        return self._handover.name(self._segment, self._size, segment_path(self._folder, self._segment))
+
+    def sync(self) -> None:
+        """Bring what was written to the disk here and now; LogUnavailable: it is not there."""
+        if self._handover is None or self._descriptor < 0 or self._handed == self._size:
+            return
+        try:
+            self._sync()
+        except OSError as error:
+            self._fail(error, self._now_us())
 
     def miss(self, answers: int) -> None:
         """Count answers that were given without the log; a gap frame tells of them as soon as it can be written."""
@@ -138,9 +195,17 @@ class LogWriter:
         self._closed.set()
         self._dirty.set()
         if self._failed_at_us is None:
-            with suppress(OSError):
+            try:
                 self._end_segment()
+            except OSError as error:
+                with suppress(LogUnavailable):
+                    self._fail(error, self._now_us())
         self._close_descriptor()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._handover is not None:
+            self._handover.close()
         self._lock.close()
 
     def _lock_folder(self) -> IO[bytes]:
@@ -234,12 +299,15 @@ class LogWriter:
         self._size = self._frames = self._rows = 0
         path = segment_path(self._folder, self._segment)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+        self._unsynced.clear()
+        self._handed = 0
         self._write(self._context, self._now_us())
+        self._settle()
         sync(self._folder)
         self._sign_head(self._now_us())
 
     def _end_segment(self) -> None:
-        os.fdatasync(self._descriptor)
+        self._sync()
         self._close_descriptor()
         self._sign_root()
         self._sign_head(self._now_us(), Says.CLOSED)
@@ -249,14 +317,54 @@ class LogWriter:
         left = memoryview(frame)
         while left:
             left = left[os.write(self._descriptor, left) :]
-        if self._durable:
-            os.fdatasync(self._descriptor)
-        else:
+        if not self._durable:
             self._dirty.set()
+        elif self._handover is None:
+            os.fdatasync(self._descriptor)
         self._size += len(frame)
         self._frames += 1
         self._rows += _rows(content)
         self._sequence, self._digest = self._sequence + 1, digest
+        if self._handover is not None:
+            self._unsynced.append(self._reached())
+
+    def _reached(self) -> _Reached:
+        return _Reached(self._size, self._frames, self._rows, self._sequence, self._digest)
+
+    def _check_handover(self) -> None:
+        """OSError if what was handed over could not be synced."""
+        if self._handover is None:
+            return
+        if self._handover.lost(self._segment) is not None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        synced = self._handover.synced(self._segment)
+        while len(self._unsynced) > 1 and self._unsynced[1].size <= synced:
+            self._unsynced.popleft()
+
+    def _settle(self) -> None:
+        """Bring to the disk what could be handed over."""
+        if self._handover is not None:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Bring all to the disk: after what was handed over, so that it is known which of it was acknowledged."""
+        if self._handover is not None:
+            self._handover.wait(SETTLED_WITHIN_S)
+            self._check_handover()
+        os.fdatasync(self._descriptor)
+        if self._handover is not None:
+            self._handed = self._size
+            self._unsynced.clear()
+            self._unsynced.append(self._reached())
+
+    def _go_back(self) -> None:
+        """Forget what was handed to nobody, and what cannot be synced: nobody is told of it."""
+        if self._handover is None or not self._unsynced:
+            return
+        lost = self._handover.lost(self._segment)
+        while len(self._unsynced) > 1 and self._unsynced[-1].size > (self._handed if lost is None else lost):
+            self._unsynced.pop()
+        self._size, self._frames, self._rows, self._sequence, self._digest = self._unsynced[-1]
 
     def _fail(self, error: OSError, now_us: int) -> None:
         """Forget the frame that could not be written, and everything that this descriptor may still do."""
@@ -264,6 +372,7 @@ class LogWriter:
             self._failed_since_us = now_us
         self._failed_at_us, self._why = now_us, error.strerror or type(error).__name__
         if self._descriptor >= 0:
+            self._go_back()
             with suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
             self._close_descriptor()
@@ -272,13 +381,17 @@ class LogWriter:
     def _try_again(self, now_us: int) -> None:
         """Begin a new segment, not more often than once in RETRY_AFTER_US, and tell of the gap first."""
         assert self._failed_at_us is not None
-        if now_us - self._failed_at_us < RETRY_AFTER_US:
+        is_settled = self._handover is None or self._handover.is_settled()
+        if now_us - self._failed_at_us < RETRY_AFTER_US or not is_settled:
             raise LogUnavailable(f"the decision log cannot be written: {self._why}; free some disk")
         try:
+            self._go_back()
             path = segment_path(self._folder, self._segment)
             if path.exists() and path.stat().st_size > self._size:
                 os.truncate(path, self._size)
             if self._frames:
+                if self._handover is not None:
+                    sync(path)
                 self._sign_root()
             else:
                 path.unlink(missing_ok=True)
@@ -330,14 +443,26 @@ class LogWriter:
 
 
 def open_writer(
-    settings: LogSettings | None, name: str, context: Context, sync_interval_s: float = SYNC_INTERVAL_S
+    settings: LogSettings | None,
+    name: str,
+    context: Context,
+    sync_interval_s: float = SYNC_INTERVAL_S,
+    *,
+    hands_over: int = 0,
 ) -> LogWriter | None:
     """The writer `name` of the log that the settings ask for; None where they ask for none."""
     if settings is None:
         return None
     signer = Signer.open(settings.key)
     folder = settings.folder / name
-    return LogWriter(folder, context, signer, durable=settings.durable, sync_interval_s=sync_interval_s)
+    return LogWriter(
+        folder,
+        context,
+        signer,
+        durable=settings.durable,
+        hands_over=hands_over,
+        sync_interval_s=sync_interval_s,
+    )
 
 
 def _rows(content: Content) -> int:
