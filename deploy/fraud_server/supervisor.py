@@ -100,7 +100,7 @@ class Supervisor:
         """Set while the golden vectors come back right."""
 
     def stop(self) -> None:
-        """Drain and return from `run`; may be called from a signal handler or another thread."""
+        """Drain and return from `run`; for other threads (for signals: fraud_scoring.stopping)."""
         self._stop.set()
 
     def run(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fraud_scoring.errors import InvalidInput
+from fraud_scoring.stopping import leaving_on_sigterm
 from fraudctl.options import home_option, json_option, repository_option
 from fraudctl.report import emit, progress
 
@@ -93,5 +94,5 @@ def _measure(repository: Path, home: Path, plan: Any, only: str | None) -> dict[
     prepare_release(repository, home)
     # its servers have homes of their own, and trust whom this one trusts
     os.environ[RELEASE_KEY_VARIABLE] = str(pinned_key_file(home).absolute())
-    with progress("bench") as report:
+    with leaving_on_sigterm(), progress("bench") as report:
         return run(repository, home, plan, report, rows)

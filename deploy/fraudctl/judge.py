@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
 import time
 from datetime import datetime, timezone
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from fraud_scoring.stopping import on_stop
 from fraudctl.judge_status import status
 from fraudctl.options import home_option, json_option, logs_options, repository_option, seed_option
 from fraudctl.registry import registry_option
@@ -81,8 +81,7 @@ def run(
 
     settings = _settings(least_minutes, budget, decline_band)
     stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stopped.set())
+    on_stop(stopped.set)
     journal = Journal(home / "judge", _now_us)
     began = len(journal.records)
     try:

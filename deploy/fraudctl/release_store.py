@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from pathlib import Path
 
 import click
 
+from fraud_scoring.stopping import on_stop
 from fraudctl.options import home_option, json_option, release_key_option, repository_option
 from fraudctl.report import emit
 
@@ -83,6 +83,5 @@ def follow(
         follower.take(table.read_text(encoding="utf-8"))
         return
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    on_stop(stop.set)
     follower.follow(table, stop)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fraud_scoring.settings import INLINE, SERVED
+from fraud_scoring.stopping import on_stop
 from fraudctl.options import access_options, home_option, json_option, release_key_option, repository_option, url_option
 from fraudctl.report import emit
 
@@ -121,8 +121,7 @@ def serve(
             report(f"Prometheus on {started.prometheus_url}, Alertmanager on {started.alertmanager_url}")
 
     supervisor = Supervisor(settings, report, when_ready=start_beside, before_draining=beside.close)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: supervisor.stop())
+    on_stop(supervisor.stop)
     with beside:
         supervisor.run()
 

@@ -9,6 +9,7 @@
  *   in   transaction  INT64 [N, C]   the rows of all requests, in their order
  *        members      INT32 [M]      rows of each request
  *        parameters   UINT8 [P]      a line for each request: its parameters as a JSON object, or nothing
+ *        and the request's id, "coalesce": who asks so brings to the disk what is `unsynced`
  *   out  each output that a request asked for, [N, …]
  *        widths       INT32 [M]      columns of each request's `features`, where they differ
  *        refusals     UINT8 [R]      where a request is refused: a line for each, its error's code and text, or nothing
@@ -241,6 +242,7 @@ static Error *send_off(Call *call, Desk *desk, int64_t rows, int64_t width) {
     TRY(add_input(call, "members", TYPE_INT32, line, 1, &desk->counts));
     TRY(add_input(call, "parameters", TYPE_UINT8, text, 1, &desk->parameters));
     TRY(add_outputs(call, (const Member *)desk->members.data, count));
+    TRY(TRITONSERVER_InferenceRequestSetId(call, "coalesce"));
     TRY(TRITONSERVER_InferenceRequestSetReleaseCallback(call, on_released, desk));
     TRY(TRITONSERVER_InferenceRequestSetResponseCallback(call, desk->door->allocator, NULL, on_answered, desk));
     return TRITONSERVER_ServerInferAsync(desk->door->server, call, NULL);

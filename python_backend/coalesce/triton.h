@@ -48,6 +48,7 @@ Error *TRITONSERVER_InferenceRequestAddInput(Call *, const char *name, int type,
 Error *TRITONSERVER_InferenceRequestAppendInputData(Call *, const char *name, const void *data, size_t size, int memory,
                                                     int64_t memory_id);
 Error *TRITONSERVER_InferenceRequestAddRequestedOutput(Call *, const char *name);
+Error *TRITONSERVER_InferenceRequestSetId(Call *, const char *id);
 Error *TRITONSERVER_InferenceRequestSetReleaseCallback(Call *, ReleasedFn *, void *user);
 Error *TRITONSERVER_InferenceRequestSetResponseCallback(Call *, Allocator *, void *allocator_user, AnsweredFn *, void *user);
 Error *TRITONSERVER_ServerInferAsync(Server *, Call *, Trace *);

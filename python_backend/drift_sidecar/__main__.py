@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 
@@ -13,6 +12,7 @@ from drift_sidecar.errors import CannotFollow
 from drift_sidecar.service import Sidecar
 from drift_sidecar.settings import SidecarSettings
 from fraud_scoring.errors import FraudError
+from fraud_scoring.stopping import on_stop
 
 log = logging.getLogger("drift_sidecar")
 
@@ -21,8 +21,7 @@ def main() -> int:
     """Follow the log until SIGTERM or SIGINT; one line on standard error for each thing that happens."""
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s sidecar: %(message)s", level=logging.INFO)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    on_stop(stop.set)
     try:
         settings = SidecarSettings.read()
     except CannotFollow as error:

@@ -3,6 +3,7 @@
 in   transaction  INT64 [N, C]   the rows of all requests, in their order
      members      INT32 [M]      rows of each request
      parameters   UINT8 [P]      a line for each request: its parameters as a JSON object, or nothing
+     and the request's id        who asks so brings to the disk what is `unsynced`
 out  score, verdict, features    [N, …]: rows of a refused request mean nothing
      widths       INT32 [M]      columns of each request's features, where they differ
      refusals     UINT8 [R]      where a request is refused: a line for each, its error's code and text, or nothing
@@ -25,6 +26,7 @@ from fraud_scoring.windows import Int64
 
 Array = npt.NDArray[Any]
 
+REQUEST_ID: Final = "coalesce"
 MEMBERS: Final = "members"
 PARAMETERS: Final = "parameters"
 WIDTHS: Final = "widths"

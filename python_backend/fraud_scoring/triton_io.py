@@ -119,7 +119,7 @@ def front_door_response(request: Any, serving: Serving) -> Any:
     outputs = coalesced.joined(replies, requests, error_code)
     if wire.FEATURES not in wanted:
         del outputs[wire.FEATURES]
-    if coalesced.UNSYNCED not in wanted:
+    if request.request_id() != coalesced.REQUEST_ID:
         try:
             serving.sync()
         except LogUnavailable as failure:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import polars
 import pytest
+import tritonclient.grpc as grpc_client
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from fraud_client import FraudClient, InvalidRequest, Policy, Unavailable
 from fraud_scoring import wire
@@ -69,6 +71,17 @@ class Caller:
         self.source = int(scored.verdict[0, SOURCE])
         for row, score, verdict in zip(rows.tolist(), scored.score, scored.verdict, strict=True):
             self.answered.append((tuple(row), score.tobytes(), verdict.astype(np.int32).tobytes(), repeat))
+
+
+def ask_past_the_door(url: str, rows: np.ndarray) -> None:
+    """Ask the model behind `fraud_score`, as somebody who brings nothing to the disk."""
+    inputs = {"transaction": rows, "members": np.array([len(rows)], np.int32), "parameters": np.array([10], np.uint8)}
+    tensors = []
+    for name, value in inputs.items():
+        tensors.append(grpc_client.InferInput(name, value.shape, np_to_triton_dtype(value.dtype)))
+        tensors[-1].set_data_from_numpy(value)
+    with grpc_client.InferenceServerClient(url) as triton:
+        triton.infer("fraud_front_door", tensors)
 
 
 class Served(NamedTuple):
@@ -264,6 +277,9 @@ def test_where_a_sync_fails_nothing_is_acknowledged_and_the_scorecard_answers_un
         for again in unanswered:  # decided, and told to nobody: who asks again has that answer
             caller.score(again, repeat=True)
             assert caller.source == wire.Source.PRIMARY
+        with syncs.failing(), pytest.raises(InferenceServerException, match="the decision log cannot be written"):
+            ask_past_the_door(server.url, fresh.rows(200))
+        until(is_primary, within=10)
         assert server.stop() == 0
     gaps = kinds(home, "front-door-0", Gap)
     assert {gap.reason for gap in gaps} == {"Input/output error"}
@@ -307,8 +323,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(gcc() is None, reason="gcc is not installed: the disk that loses writes cannot be built")
 class TestADiskThatLosesWhatWasNotSynced:
-    def test_nothing_that_was_acknowledged_is_lost(self, library: Path, tmp_path: Path) -> None:
-        losses = lose(library, tmp_path, RUNS, seed=1)
+    @pytest.mark.parametrize("hands_over", [0, 1, 12])
+    def test_nothing_that_was_acknowledged_is_lost(self, hands_over: int, library: Path, tmp_path: Path) -> None:
+        losses = lose(library, tmp_path, RUNS, seed=1, hands_over=hands_over)
         assert (losses.runs, losses.missing, losses.findings) == (RUNS, 0, [])
 
     def test_the_control_loses_what_it_acknowledged_when_a_sync_does_nothing(

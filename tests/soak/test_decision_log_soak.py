@@ -43,12 +43,13 @@ def test_after_a_thousand_kills_everything_that_was_acknowledged_is_in_the_log(
 
 @pytest.mark.skipif(gcc() is None, reason="gcc is not installed: the disk that loses writes cannot be built")
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("hands_over", [0, 12])
 def test_on_a_disk_that_loses_what_was_not_synced_nothing_that_was_acknowledged_is_lost(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    hands_over: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     library = compile_shim(tmp_path)
     (tmp_path / "durable").mkdir()
-    losses = lose(library, tmp_path / "durable", RUNS, SEED)
+    losses = lose(library, tmp_path / "durable", RUNS, SEED, hands_over=hands_over)
     with capfd.disabled():
         to_stderr(str(losses))
     assert (losses.runs, losses.missing, losses.findings) == (RUNS, 0, [])

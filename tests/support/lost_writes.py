@@ -17,6 +17,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Final
 
 import numpy as np
@@ -26,6 +27,7 @@ from fraud_scoring.front_door import FrontDoor
 from fraud_scoring.requests import Request
 from fraud_scoring.stores import Answers
 from fraud_scoring.stores.memory import MemoryStore
+from support.handovers import Disk
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64
 from support.stores import answers_for
 
@@ -91,9 +93,9 @@ class Nursery:
         self._process.wait(10)
         self._out.close()
 
-    def fork(self, run: int, log: Path, acknowledged: Path, durable: bool) -> int:
-        """The process id of a front door that answers until it is killed."""
-        order = {"run": run, "log": str(log), "acknowledged": str(acknowledged), "durable": durable}
+    def fork(self, run: int, log: Path, acknowledged: Path, **options: int) -> int:
+        """The process id of a front door that answers until it is killed; `options` are those of its log's writer."""
+        order = {"run": run, "log": str(log), "acknowledged": str(acknowledged), "options": options}
         self._in.write(json.dumps(order) + "\n")
         self._in.flush()
         return int(self._out.readline())
@@ -112,10 +114,14 @@ def lose(
     seed: int,
     *,
     durable: bool = True,
+    hands_over: int = 0,
     sync: bool = True,
     patience: float = 20.0,
 ) -> Losses:
-    """Kill `runs` front doors, and count what they had acknowledged and the log does not hold afterwards."""
+    """Kill `runs` front doors, and count what they had acknowledged and the log does not hold afterwards.
+
+    What a writer `hands_over` is synced and acknowledged by a thread beside it.
+    """
     began, out, rng = time.monotonic(), Losses(), random.Random(seed)
     key = Signer.open(folder / "key").public_key
     (folder / "logs").mkdir()
@@ -124,7 +130,7 @@ def lose(
             log = folder / "logs" / str(run // LIVES_A_LOG if sync else run) / "front-door-0"
             told = folder / f"acknowledged-{run}"
             told.touch()
-            pid = nursery.fork(run, log, told, durable)
+            pid = nursery.fork(run, log, told, durable=durable, hands_over=hands_over)
             give_up = time.monotonic() + patience
             while told.stat().st_size == 0 and time.monotonic() < give_up:
                 threading.Event().wait(0.001)
@@ -163,14 +169,24 @@ def _release(rows: Int64, until: float) -> Answers:
     return answers_for(rows, features=15)
 
 
-def answer_until_killed(run: int, log: Path, acknowledged: Path, durable: bool) -> None:
+def answer_until_killed(run: int, log: Path, acknowledged: Path, options: dict[str, int]) -> None:
     """A front door that answers batch after batch, and tells each answer after it was given."""
     rng = np.random.default_rng(run)
     signer = Signer.open(log.parents[2] / "key")
-    writer = LogWriter(log, _context(), signer, durable=durable, segment_bytes=30_000)
+    writer = LogWriter(log, _context(), signer, segment_bytes=30_000, **options)  # type: ignore[arg-type]
     door = FrontDoor(DEFAULT_SCHEMA, MemoryStore(DEFAULT_SCHEMA, now_us=Clock()), _release, now_us=Clock(), log=writer)
     told = os.open(acknowledged, os.O_WRONLY | os.O_APPEND)
     identifier = run * _ID_STEP
+    answered: SimpleQueue[tuple[bytes | None, str]] = SimpleQueue()
+
+    def tell() -> None:
+        disk = Disk()
+        while True:
+            unsynced, lines = answered.get()
+            assert disk.reach(unsynced), "no sync fails here"
+            os.write(told, lines.encode())
+
+    threading.Thread(target=tell, daemon=True).start()
     while True:
         requests = []
         for _ in range(int(rng.integers(1, 6))):
@@ -186,7 +202,7 @@ def answer_until_killed(run: int, log: Path, acknowledged: Path, durable: bool) 
                 raise reply
             bits = reply.score.reshape(-1).view(np.uint32).tolist()
             lines += [f"{one} {score}\n" for one, score in zip(request.rows[:, 0].tolist(), bits, strict=True)]
-        os.write(told, "".join(lines).encode())
+        answered.put((writer.unsynced(), "".join(lines)))
 
 
 def main() -> None:
@@ -200,7 +216,7 @@ def main() -> None:
             continue
         pid = os.fork()
         if pid == 0:
-            answer_until_killed(order["run"], Path(order["log"]), Path(order["acknowledged"]), order["durable"])
+            answer_until_killed(order["run"], Path(order["log"]), Path(order["acknowledged"]), order["options"])
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
 
