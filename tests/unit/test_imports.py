@@ -22,10 +22,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "fraud_load": ("fraud_scoring", "fraud_client", "fraud_data"),
     "fraud_bench": ("fraud_scoring", "fraud_client", "fraud_data", "fraud_server", "fraud_load"),
     "fraud_capacity": ("fraud_scoring", "fraud_data", "fraud_bench"),
-    # the log's reader, the schema, a release's reference, and names: nothing that scores, keeps windows or answers
+    # the log's reader, the schema, a release's reference, names, how a program stops: nothing that scores or answers
     "drift_sidecar": tuple(
         f"fraud_scoring.{part}"
-        for part in ("bins", "decision_log", "errors", "reference", "releases", "schema", "wire")
+        for part in ("bins", "decision_log", "errors", "reference", "releases", "schema", "stopping", "wire")
     ),
     "fraud_judge": ("fraud_scoring",),
     # the checks of deploy/ run what is there as a program, from outside
