@@ -107,7 +107,6 @@ def _fault() -> FraudError:
 def front_door_response(request: Any, serving: Serving) -> Any:
     """Triton's response to what the backend `coalesce` made of several callers' requests; `serving` answers those."""
     lines = array(request, coalesced.PARAMETERS).tobytes()
-    wanted = request.requested_output_names()
     try:
         requests = coalesced.taken_apart(array(request, wire.TRANSACTION), array(request, coalesced.MEMBERS), lines)
     except InvalidInput as refusal:
@@ -117,7 +116,7 @@ def front_door_response(request: Any, serving: Serving) -> Any:
     except Exception:  # noqa: BLE001 - the last edge before the caller
         replies = [_fault()] * len(requests)
     outputs = coalesced.joined(replies, requests, error_code)
-    if wire.FEATURES not in wanted:
+    if wire.FEATURES not in request.requested_output_names():
         del outputs[wire.FEATURES]
     if request.request_id() != coalesced.REQUEST_ID:
         try:

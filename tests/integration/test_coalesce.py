@@ -79,6 +79,14 @@ class TritonPythonModel:
 '''
 
 
+async def come(said: Callable[[], bool]) -> None:
+    """Until it is said, while the event loop goes on."""
+    give_up = time.monotonic() + 30
+    while not said():
+        assert time.monotonic() < give_up, "what is waited for does not come"
+        await asyncio.sleep(0.002)
+
+
 class Front:
     """A server of `fraud_score` as it is in git, with a target of ours."""
 
@@ -101,10 +109,7 @@ class Front:
 
     async def until_asked(self) -> None:
         """Until the target has a call that it holds."""
-        give_up = time.monotonic() + 30
-        while not self._asked.exists():
-            assert time.monotonic() < give_up, "the target is not asked"
-            await asyncio.sleep(0.002)
+        await come(self._asked.exists)
 
     def together(self, requests: list[dict[str, Any]]) -> list[Any]:
         """The answers, or errors, to requests that wait while a first one is being answered."""
@@ -350,8 +355,7 @@ class TestWhatMustBeOnTheDiskFirst:
                     first = asyncio.create_task(
                         triton.infer("fraud_score", **request(rows(1), unsynced=log.named(1, 100)))
                     )
-                    while not front.syncs.is_asked():
-                        await asyncio.sleep(0.002)
+                    await come(front.syncs.is_asked)
                     with front.held():  # the next call comes to the target while the first waits for the disk
                         second = asyncio.create_task(
                             triton.infer("fraud_score", **request(rows(1), unsynced=log.named(1, 200)))

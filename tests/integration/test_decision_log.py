@@ -25,8 +25,9 @@ from fraud_scoring import wire
 from fraud_scoring.decision_log import Decisions, Gap, Labels, Signer, read, verify_log, writers
 from support.held_syncs import HeldSyncs
 from support.kills import Lives, to_stderr
-from support.lost_writes import compile_shim, gcc, lose
+from support.lost_writes import compile_shim, lose
 from support.server import Server, fraudctl, free_ports, json_of, until
+from support.shims import gcc
 
 if TYPE_CHECKING:
     from conftest import Fresh

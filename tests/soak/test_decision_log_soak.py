@@ -19,9 +19,10 @@ from fraud_scoring.decision_log.replay import Replay, replay_log
 from fraud_scoring.pipeline import Pipeline
 from support.decision_logs import FRONT_DOOR, Traffic
 from support.kills import Lives, sidecar_wanted, to_stderr, wanted_kills
-from support.lost_writes import compile_shim, gcc, lose
+from support.lost_writes import compile_shim, lose
 from support.rows import Clock
 from support.server import free_ports
+from support.shims import gcc
 from support.tampering import Tamperer, write_log
 
 KILLS, RUNS, TAMPERINGS, REPLAYS = 1_000, 200, 1_000, 100_000

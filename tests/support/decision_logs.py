@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fraud_scoring import wire
 from fraud_scoring.binning import ValidationPart, make_reference
-from fraud_scoring.decision_log import STAGES, Context, Decisions, Gap, Labels, LogWriter, Signer
+from fraud_scoring.decision_log import STAGES, Context, Decisions, Gap, Labels, LogWriter, Signer, read, verify_log
 from fraud_scoring.reference import REFERENCE_FILE
 from fraud_scoring.releases import ensemble_name
 from fraud_scoring.schema import Schema
@@ -211,3 +211,18 @@ def _frames(n: int, frame_rows: int) -> Iterator[int]:
 
 
 assert len(STAGES) == 4
+
+
+def logged_ids(folder: Path) -> list[int]:
+    """The transactions of a writer's folder, in the order in which they were logged."""
+    found: list[int] = []
+    for frame, _ in read(folder):
+        content = frame.content()
+        if isinstance(content, Decisions):
+            found += content.transaction[:, 0].tolist()
+    return found
+
+
+def is_sound(folder: Path, signer: Signer) -> bool:
+    """Whether `log verify` finds nothing in the log of a writer's folder."""
+    return verify_log(folder.parent, signer.public_key).findings == []

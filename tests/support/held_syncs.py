@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from support.lost_writes import gcc
-from support.server import until
+from support.shims import compiled
 
 SOURCE: Final = Path(__file__).with_suffix(".c")
 
@@ -19,11 +17,9 @@ class HeldSyncs:
 
     def __init__(self, told: Path, folder: Path) -> None:
         told.mkdir()
-        self._told, library = told, told / "held_syncs.so"
-        command = [gcc() or "gcc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(library), str(SOURCE)]
-        subprocess.run([*command, "-ldl"], check=True, timeout=60)
+        self._told = told
         self.environment = {
-            "LD_PRELOAD": str(library),
+            "LD_PRELOAD": str(compiled(SOURCE, told / "held_syncs.so")),
             "HELD_SYNCS_FOLDER": str(folder),
             "HELD_SYNCS_TOLD": str(told),
         }
@@ -44,9 +40,6 @@ class HeldSyncs:
     def is_asked(self) -> bool:
         """Whether a sync has begun since they are held."""
         return (self._told / "asked").exists()
-
-    def until_asked(self) -> None:
-        until(self.is_asked)
 
     @contextmanager
     def _there(self, name: str) -> Iterator[None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from fraud_scoring.stores import Answers
 from fraud_scoring.stores.memory import MemoryStore
 from support.handovers import Disk
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64
+from support.shims import compiled
 from support.stores import answers_for
 
 SOURCE: Final = Path(__file__).with_suffix(".c")
@@ -37,15 +37,8 @@ LIVES_A_LOG: Final = 10
 _ID_STEP: Final = 1 << 20
 
 
-def gcc() -> str | None:
-    return shutil.which("gcc")
-
-
 def compile_shim(folder: Path) -> Path:
-    library = folder / "lost_writes.so"
-    command = [gcc() or "gcc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
-    subprocess.run([*command, "-lpthread"], check=True, timeout=60)
-    return library
+    return compiled(SOURCE, folder / "lost_writes.so")
 
 
 @dataclass

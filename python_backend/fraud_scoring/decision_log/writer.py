@@ -352,10 +352,9 @@ class LogWriter:
             self._handover.wait(SETTLED_WITHIN_S)
             self._check_handover()
         os.fdatasync(self._descriptor)
-        if self._handover is not None:
-            self._handed = self._size
-            self._unsynced.clear()
-            self._unsynced.append(self._reached())
+        self._handed = self._size
+        self._unsynced.clear()
+        self._unsynced.append(self._reached())
 
     def _go_back(self) -> None:
         """Forget what was handed to nobody, and what cannot be synced: nobody is told of it."""

@@ -14,19 +14,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fraud_scoring.decision_log import (
     Context,
-    Decisions,
     Gap,
     LogUnavailable,
     LogWriter,
     Signer,
     read,
     segments,
-    verify_log,
 )
 from fraud_scoring.decision_log import handover as handover_module
 from fraud_scoring.decision_log.segments import HEAD_FILE, root_path, segment_path
 from fraud_scoring.decision_log.signing import Says, read_statement
-from support.decision_logs import Traffic
+from support.decision_logs import Traffic, is_sound, logged_ids
 from support.handovers import Disk, size_of
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock
 
@@ -64,16 +62,10 @@ class Writing:
             self.acknowledged += ids
 
     def logged(self) -> list[int]:
-        contents = [frame.content() for frame, _ in read(self.folder)]
-        return [
-            identifier
-            for content in contents
-            if isinstance(content, Decisions)
-            for identifier in content.transaction[:, 0].tolist()
-        ]
+        return logged_ids(self.folder)
 
     def is_clean(self) -> bool:
-        return verify_log(self.folder.parent, Signer(KEY).public_key).findings == []
+        return is_sound(self.folder, Signer(KEY))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from fraud_scoring.decision_log.frames import NO_HASH
 from fraud_scoring.decision_log.segments import HEAD_FILE, pruned_path, root_path, segment_path
 from fraud_scoring.decision_log.signing import Says, read_statement
 from fraud_scoring.settings import LogSettings
-from support.decision_logs import Traffic
+from support.decision_logs import Traffic, is_sound, logged_ids
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock
 from support.server import until
 
@@ -82,22 +82,13 @@ def frames(folder: Path) -> list[Frame]:
     return [frame for frame, _ in read(folder)]
 
 
-def logged_ids(folder: Path) -> list[int]:
-    found: list[int] = []
-    for frame in frames(folder):
-        content = frame.content()
-        if isinstance(content, Decisions):
-            found += content.transaction[:, 0].tolist()
-    return found
-
-
 def ids(content: Decisions) -> list[int]:
     found: list[int] = content.transaction[:, 0].tolist()
     return found
 
 
 def is_clean(folder: Path) -> bool:
-    return verify_log(folder.parent, Signer(KEY).public_key).findings == []
+    return is_sound(folder, Signer(KEY))
 
 
 def test_the_first_frame_is_the_context_and_each_holds_the_one_before_it(

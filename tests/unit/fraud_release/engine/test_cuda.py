@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +11,16 @@ import pytest
 import support
 from fraud_release.engine.cuda import Cuda, Gpu, find_gpu
 from fraud_release.errors import ReleaseRefused
+from support.shims import compiled, gcc
 
 SOURCE = Path(support.__file__).parent / "fake_cuda.c"
 
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if shutil.which("gcc") is None:
+    if gcc() is None:
         pytest.skip("gcc is not installed")
-    library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
-    subprocess.run(["gcc", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, SOURCE], check=True)
-    return str(library)
+    return str(compiled(SOURCE, tmp_path_factory.mktemp("driver") / "libcuda.so.1"))
 
 
 def test_it_tells_which_gpu_is_there(driver: str) -> None:
