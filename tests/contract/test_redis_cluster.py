@@ -20,7 +20,7 @@ from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.stores.redis.address import parse
 from fraud_scoring.stores.redis.store import RedisStore
 from fraud_scoring.windows import Folding, Int64
-from support.redis import MISSING, PROGRAM, RedisCluster, RedisServer
+from support.redis import HASTY_MS, MISSING, PROGRAM, RedisCluster, RedisServer
 from support.rows import DAY_US, DEFAULT_SCHEMA, MONDAY_US, label, matrix, row, seeded_history
 from support.server import until
 from support.stores import answers_for, numbered_batch, same_bits
@@ -46,6 +46,15 @@ def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
     if PROGRAM is None:
         pytest.skip(MISSING)
     with RedisCluster(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def hasty_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    """One in which a replica takes over soon after its primary fell silent."""
+    if PROGRAM is None:
+        pytest.skip(MISSING)
+    with RedisCluster(tmp_path, node_timeout_ms=HASTY_MS) as running:
         yield running
 
 
@@ -125,13 +134,13 @@ def test_a_label_that_comes_before_the_retry_is_in_the_windows_after_it(redis_cl
 
 
 def test_a_failover_in_the_middle_of_a_stream_loses_nothing_that_was_acknowledged(
-    cluster: RedisCluster, opened
+    hasty_cluster: RedisCluster, opened
 ) -> None:
     """With `replicas=1`; and the features after it are those of the replay, to the bit.
 
     The new primary has no replica at first: writes are refused until the old one is back and follows it.
     """
-    store = opened(f"{cluster.url.replace('timeout_ms=20000', 'timeout_ms=1000')}&replicas=1")
+    store = opened(f"{hasty_cluster.url.replace('timeout_ms=20000', 'timeout_ms=1000')}&replicas=1")
     history = seeded_history(np.random.default_rng(2), 3_000, days=60, customers=40, terminals=30).rows
     batches = np.split(history, 60)
     refused = 0
@@ -139,8 +148,8 @@ def test_a_failover_in_the_middle_of_a_stream_loses_nothing_that_was_acknowledge
     seen = []
     for number, rows in enumerate(batches):
         if number == 30:
-            assert cluster.is_whole()
-            cluster.primaries[1].kill()
+            assert hasty_cluster.is_whole()
+            hasty_cluster.primaries[1].kill()
         computed = None
         while computed is None:
             try:
@@ -149,10 +158,10 @@ def test_a_failover_in_the_middle_of_a_stream_loses_nothing_that_was_acknowledge
                 assert all(store.recall(rows[:, 0]))
             except StoreUnavailable:
                 computed, refused = None, refused + 1
-                until(lambda: b"role:master" in cluster.replicas[1].ask("INFO", "replication"), 30)
+                until(lambda: b"role:master" in hasty_cluster.replicas[1].ask("INFO", "replication"), 30)
                 if refused == 3:
-                    cluster.primaries[1].start()
-                    until(lambda: b"master_link_status:up" in cluster.primaries[1].ask("INFO", "replication"), 30)
+                    hasty_cluster.primaries[1].start()
+                    until(lambda: b"master_link_status:up" in hasty_cluster.primaries[1].ask("INFO", "replication"), 30)
         seen.append(computed)
     assert refused >= 3
     assert np.concatenate(seen).tobytes() == replay(DEFAULT_SCHEMA, history).tobytes()
