@@ -99,7 +99,7 @@ class DecisionRule:
             raise ReleaseUnavailable("the release's model gave a margin that is no number; nothing was decided")
         score = self.calibrate(margin[:, 0])
         verdict = self.verdict(score)
-        flagged = np.flatnonzero(verdict[:, 0])
+        (flagged,) = verdict[:, 0].nonzero()
         if len(flagged):
             verdict[flagged, 1 : 1 + wire.REASON_SLOTS] = self._reasons(margin[flagged], features[flagged], model)
         return score[:, None], verdict
@@ -160,7 +160,7 @@ class DecisionRule:
         codes = sorted({card.reason for _, card in cards})
         points = np.zeros((len(features), len(codes)), np.float64)
         for position, card in cards:
-            bins = np.searchsorted(card.edges, features[:, position], side="right")
+            bins = card.edges.searchsorted(features[:, position], side="right")
             points[:, codes.index(card.reason)] += card.points[bins]
         return codes, points
 

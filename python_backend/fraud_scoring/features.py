@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fraud_scoring.formulas import of_looks, of_rows, of_windows
+from fraud_scoring.formulas import of_entity, of_rows
 from fraud_scoring.schema import AMOUNT_LOOKS, LOOK_KINDS, ROW_KINDS, WINDOW_KINDS, Feature, Schema
 from fraud_scoring.windows import (
     EVENT_WIDTH,
@@ -94,8 +94,7 @@ class FeatureSet:
         ):
             if len(plan) or len(look_plan):
                 found = aggregate(events, group, history, delay, length, self._folding, looks)
-                of_windows(events, found.events, found.amount, found.fraud, plan, out)
-                of_looks(events, found.events, found.amount, found.looks, look_plan, out)
+                of_entity(events, *found, plan, look_plan, out)
         return out
 
     def of_rows(self, rows: Int64) -> Float32:

@@ -51,6 +51,15 @@ def of_rows(rows: Int64, time_column: int, plan: Int64, out: Any) -> None:
 
 
 @jit
+def of_entity(
+    events: Int64, count: Int64, amount: Int64, fraud: Int64, looks: Int64, plan: Int64, look_plan: Int64, out: Any
+) -> None:
+    """Fills columns of `out` FP32 [N, F] from `windows.Aggregates` of one entity: its windows, and its looks."""
+    of_windows(events, count, amount, fraud, plan, out)
+    of_looks(events, count, amount, looks, look_plan, out)
+
+
+@jit
 def of_windows(events: Int64, count: Int64, amount: Int64, fraud: Int64, plan: Int64, out: Any) -> None:
     """Fills columns of `out` FP32 [N, F] from one entity's windows; `events` int64 [N, 4] are the rows themselves.
 

@@ -338,7 +338,8 @@ class FrontDoor:
         if context is not None:
             self._log.set_context(context)
         elapsed_us = (time.perf_counter_ns() - self._marks[0]) // 1000
-        marks = self._marks + self._marks[-1:] * (1 + len(STAGES) - len(self._marks))  # a stage that was not needed: 0
+        # a stage that was not needed: 0
+        marks = np.array(self._marks + self._marks[-1:] * (1 + len(STAGES) - len(self._marks)), np.int64)
         content = Decisions(
             transaction=rows,
             features=answers.features,
@@ -346,7 +347,7 @@ class FrontDoor:
             verdict=answers.verdict,
             repeat=repeat,
             deadline_left_us=deadlines_us - elapsed_us,
-            stage_us=np.diff(np.array(marks, np.int64)) // 1000,
+            stage_us=(marks[1:] - marks[:-1]) // 1000,
             refused=self._refused,
             failed=self._failed,
         )

@@ -55,6 +55,7 @@ the row (NEVER for none)."""
 NO_LOOKS: Final = np.empty((0, LOOK_WIDTH), np.int64)
 _NO_SPANS: Final = np.empty((0, SPAN_WIDTH), np.int64)
 _NO_OFFSETS: Final = np.empty(0, np.int64)
+_UNSORTED: Final = np.empty(0, np.int64)
 
 
 class History(NamedTuple):
@@ -96,14 +97,12 @@ def aggregate(
     `events` int64 [N, 4] are the rows themselves, `group` int64 [N] the request that each came in; `delay_us` and
     `length_us` int64 [K] the windows. Fraud counts if it was known at t, the row's own time.
     """
-    segment, offsets, stored, span_offsets, spans = history
-    order, in_order = _by_entity(events, group, segment, len(offsets) - 1)
-    if not in_order:
-        order = np.lexsort((events[:, ID], events[:, TIME], group, segment))
-    past = _past(offsets, stored, span_offsets, spans)
-    return Aggregates(
-        *_aggregate(events, order, group, segment, *past, delay_us, length_us, folding.exact, folding.slot_us, looks)
-    )
+    limits = folding.exact, folding.slot_us
+    done, *found = _aggregate(events, _UNSORTED, group, *history, delay_us, length_us, *limits, looks)
+    if not done:
+        order = np.lexsort((events[:, ID], events[:, TIME], group, history.segment))
+        _, *found = _aggregate(events, order, group, *history, delay_us, length_us, *limits, looks)
+    return Aggregates(*found)
 
 
 def jit(function: Any) -> Any:
@@ -371,23 +370,32 @@ def _aggregate(
     order: Int64,
     group: Int64,
     segment: Int64,
-    start: Int64,
-    stored: Int64,
-    total: Int64,
-    known: Int64,
+    offsets: Int64,
+    past: Int64,
+    span_offsets: Int64,
+    spans: Int64,
     delay_us: Int64,
     length_us: Int64,
     exact: int,
     slot_us: int,
     looks: Int64,
 ) -> Any:
-    n, windows = len(order), len(delay_us)
-    rows, weight, run_start, run_stop = _sorted_rows(events, order, group, segment, start, stored)
-    row_total, row_known = _totals_of_rows(rows, weight)
+    """(whether it is done, count, amount, fraud, what the looks found), in one call: each costs more than its work.
+
+    The `order` of the rows, by entity, group, time and id, may be empty: it is not done where they came otherwise.
+    """
+    n, windows = len(events), len(delay_us)
     count = np.empty((n, windows), np.int64)
     amount = np.empty((n, windows), np.int64)
     fraud = np.empty((n, windows), np.int64)
     seen = np.empty((n, len(looks), LOOK_FOUND), np.int64)
+    if not len(order):
+        order, in_order = _by_entity(events, group, segment, len(offsets) - 1)
+        if not in_order:
+            return False, count, amount, fraud, seen
+    start, stored, total, known = _past(offsets, past, span_offsets, spans)
+    rows, weight, run_start, run_stop = _sorted_rows(events, order, group, segment, start, stored)
+    row_total, row_known = _totals_of_rows(rows, weight)
     for i in range(n):
         row = order[i]
         time, identifier = rows[i, 0], rows[i, 1]
@@ -437,4 +445,4 @@ def _aggregate(
                     newest,
                     seen[row, k],
                 )
-    return count, amount, fraud, seen
+    return True, count, amount, fraud, seen

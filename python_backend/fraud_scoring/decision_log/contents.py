@@ -114,7 +114,7 @@ class Decisions:
         return len(self.score)
 
     def payload(self) -> bytes:
-        stages = np.clip(self.stage_us, 0, 2**32 - 1).tolist()
+        stages = self.stage_us.clip(0, 2**32 - 1).tolist()
         columns, features = self.transaction.shape[1], self.features.shape[1]
         return b"".join(
             (

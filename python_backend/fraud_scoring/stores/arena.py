@@ -71,8 +71,12 @@ class Arena:
 
     def slots(self, rows: Int64, column: int) -> Int64:
         """The slot of each row's entity int64 [N]; -1 where it has none."""
+        return self.find(rows, column)[0]
+
+    def find(self, rows: Int64, column: int) -> tuple[Int64, int]:
+        """(`slots`, rows whose entity has none)."""
         self._call += 1
-        found: Int64 = _slots(self._table, rows, column, self._state, self._call)
+        found: tuple[Int64, int] = _find(self._table, rows, column, self._state, self._call)
         return found
 
     def slot(self, key: int) -> int:
@@ -151,17 +155,20 @@ class Arena:
 
     def gather(self, slots: Int64) -> tuple[Int64, Int64, Int64, Int64]:
         """(segment, offsets, events, slots of the entities) of a history of these slots, each of which is there."""
-        segment, offsets, joined, distinct, _ = self.gather_for(slots, slots.reshape(-1, 1), 0, NO_REACH, 0)
+        segment, offsets, joined, distinct, *_ = self.gather_for(slots, slots.reshape(-1, 1), 0, NO_REACH, 0)
         return segment, offsets, joined, distinct
 
-    def gather_for(self, slots: Int64, rows: Int64, time: int, reach_us: Int64, exact: int) -> tuple[Int64, ...]:
-        """The same for these rows, with their `time` in that column; and spans int64 [U, 6], one for each entity.
+    def gather_for(
+        self, slots: Int64, rows: Int64, time: int, reach_us: Int64, exact: int
+    ) -> tuple[Int64, Int64, Int64, Int64, Int64, int]:
+        """The same for these rows, with their `time` in that column; spans int64 [U, 6], one for each entity; and how
+        many entities have a ledger.
 
         What need not be taken apart is the entity's span instead of its events: those beside a ledger, where all rows
         come after them, and all edges of the rows' windows before (`reach_us`, as in `summary.summarise`).
         """
         self._call += 1
-        found: tuple[Int64, ...] = _gather(
+        found: tuple[Int64, Int64, Int64, Int64, Int64, int] = _gather(
             slots, self._events, self._state, self._call, rows, time, reach_us.reshape(-1, 2), exact
         )
         return found
@@ -289,14 +296,17 @@ def _remove(table: Int64, hole: int) -> None:
 
 
 @jit
-def _slots(table: Int64, rows: Int64, column: int, state: Int64, call: int) -> Int64:
+def _find(table: Int64, rows: Int64, column: int, state: Int64, call: int) -> Any:
     found = np.empty(len(rows), np.int64)
+    missing = 0
     for i in range(len(rows)):
         slot = table[_place(table, rows[i, column]), 1] - 1
         found[i] = slot
         if slot >= 0:
             state[slot, USED] = call
-    return found
+        else:
+            missing += 1
+    return found, missing
 
 
 @jit
@@ -306,7 +316,7 @@ def _gather(
     n = len(slots)
     segment, distinct, offsets = np.empty(n, np.int64), np.empty(n, np.int64), np.zeros(n + 1, np.int64)
     times = np.empty((n, 2), np.int64)
-    entities = 0
+    entities = ledgers = 0
     for i in range(n):
         slot = slots[i]
         if state[slot, MARK] >> 32 != call:
@@ -314,6 +324,7 @@ def _gather(
             distinct[entities] = slot
             times[entities] = rows[i, time]
             entities += 1
+            ledgers += state[slot, LEDGER] != 0
         u = state[slot, MARK] & 0xFFFFFFFF
         segment[i] = u
         times[u, 0], times[u, 1] = min(times[u, 0], rows[i, time]), max(times[u, 1], rows[i, time])
@@ -335,7 +346,7 @@ def _gather(
             for c in range(EVENT_WIDTH):
                 joined[to, c] = stored[slot, e, c]
             to += 1
-    return segment, offsets[: entities + 1], joined, distinct[:entities], spans
+    return segment, offsets[: entities + 1], joined, distinct[:entities], spans, ledgers
 
 
 @jit

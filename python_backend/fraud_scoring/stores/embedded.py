@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 import lmdb
@@ -82,9 +83,9 @@ class _LmdbSnapshot(_LmdbTransaction):
 
 class _LmdbTables:
     def __init__(self, folder: Path, power_safe: bool, limit_bytes: int, sync_interval_s: float) -> None:
-        self._limit_bytes = limit_bytes
+        self._explained = _Explained(limit_bytes)
         self._sync_interval_s = sync_interval_s
-        with self._explained():
+        with self._explained:
             folder.mkdir(parents=True, exist_ok=True)
             self._environment = lmdb.open(
                 str(folder),
@@ -104,12 +105,12 @@ class _LmdbTables:
 
     @contextmanager
     def reading(self) -> Iterator[_LmdbTransaction]:
-        with self._explained(), self._environment.begin(buffers=True) as transaction:
+        with self._explained, self._environment.begin(buffers=True) as transaction:
             yield _LmdbSnapshot(transaction, self._databases)
 
     @contextmanager
     def writing(self) -> Iterator[_LmdbTransaction]:
-        with self._explained(), self._environment.begin(write=True) as transaction:
+        with self._explained, self._environment.begin(write=True) as transaction:
             yield _LmdbTransaction(transaction, self._databases)
         self._written.set()
 
@@ -120,7 +121,7 @@ class _LmdbTables:
             if self._syncing.is_alive():
                 self._syncing.join()  # an environment must not be closed while a call uses it
             try:
-                with self._explained():
+                with self._explained:
                     self._environment.sync(True)
             finally:
                 self._environment.close()
@@ -129,22 +130,30 @@ class _LmdbTables:
         while self._written.wait() and not self._closed.wait(self._sync_interval_s):
             self._written.clear()
             try:
-                with self._explained():
+                with self._explained:
                     self._environment.sync(True)
             except StoreUnavailable as failure:
                 _LOG.error("%s; trying again with the next write", failure)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what LMDB and the disk say into StoreUnavailable."""
-        try:
-            yield
-        except lmdb.MapFullError:
+
+class _Explained:
+    """While this lasts, what LMDB and the disk say becomes StoreUnavailable."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, lmdb.MapFullError):
             raise StoreUnavailable(
                 f"the window store has reached its limit of {self._limit_bytes / 2**30:g} GiB; "
                 "raise limit_gib in the store URL"
             ) from None
-        except (lmdb.Error, OSError) as error:
+        if isinstance(error, (lmdb.Error, OSError)):
             raise StoreUnavailable(
                 f"the window store cannot be used ({type(error).__name__}: {_reason(error)}); "
                 "check the disk's free space and the folder's permissions"

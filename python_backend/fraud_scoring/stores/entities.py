@@ -109,14 +109,16 @@ class Entities:
     def history(self, tables: Transaction, name: str, column: int, rows: Int64, reach: Int64) -> History:
         """One entity's History for `rows`; ledgers are summarised while the transaction holds them."""
         arena = self._arena(name)
-        slots = self._slots(tables, arena, rows, column)
-        if (slots < 0).any():
+        slots, missing = self._slots(tables, arena, rows, column)
+        if missing:
             segment, offsets, joined, lying = self._one_by_one(tables, name, rows[:, column])
             last = None
         else:
-            segment, offsets, joined, distinct, last = arena.gather_for(
+            segment, offsets, joined, distinct, last, ledgers = arena.gather_for(
                 slots, rows, self.layout.time_index, reach, self._folding.exact
             )
+            if not ledgers:
+                return History(segment, offsets, joined)
             lying = self._ledgers(tables, arena, distinct)
         if not len(lying.places):
             return History(segment, offsets, joined)
@@ -219,7 +221,7 @@ class Entities:
         order = np.array([layout.time_index, layout.id_index, layout.amount_index], np.int64)
         for column, name, keep_us in layout.entities:
             arena = self._arena(name)
-            slots = self._slots(tables, arena, rows, column)
+            slots, _ = self._slots(tables, arena, rows, column)
             unusual = arena.append(slots, rows, order, keep_us, number, block=block)
             parts.append((arena, slots))
             if len(unusual):
@@ -228,19 +230,19 @@ class Entities:
         self._waiting += len(rows)
         return left
 
-    def _slots(self, tables: Transaction, arena: Arena, rows: Int64, column: int) -> Int64:
-        """The slot of each row's entity, loaded from the base where it has none; -1 where it has too many events."""
-        slots = arena.slots(rows, column)
-        missing = rows[slots < 0, column]
-        if not len(missing):
-            return slots
-        keys = dict.fromkeys(missing.tolist())
+    def _slots(self, tables: Transaction, arena: Arena, rows: Int64, column: int) -> tuple[Int64, int]:
+        """(the slot of each row's entity, loaded from the base where it has none; -1 where it has too many events,
+        rows of which that is so)."""
+        slots, missing = arena.find(rows, column)
+        if not missing:
+            return slots, 0
+        keys = dict.fromkeys(rows[slots < 0, column].tolist())
         arena.reserve(len(keys), self.drained)
         places = [arena.prefix + key_of(key) for key in keys]
         found: Mapping[bytes, bytes] = tables.get_many("events", places)
         for key, place in zip(keys, places, strict=True):
             arena.load(key, found.get(place, b""))
-        return arena.slots(rows, column)
+        return arena.find(rows, column)
 
     def _drop(self, name: str, key: int, unchanged: int) -> None:
         self._arena(name).drop(key, unchanged)

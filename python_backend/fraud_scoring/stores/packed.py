@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 import numpy as np
@@ -57,7 +57,7 @@ class PackedStore:
 
     def read(self, rows: Int64) -> list[History]:
         rows = for_kernels(rows)
-        with self._reading() as tables:
+        with self._transaction(self._tables.reading) as tables:
             return [
                 self._entities.history(tables, name, column, rows, reach)
                 for (column, name, _), reach in zip(self._layout.entities, self._reach, strict=True)
@@ -65,7 +65,7 @@ class PackedStore:
 
     def kept(self, entity: str, key: int) -> Int64:
         """All that is kept of one entity, as spans int64 [S, 6] in order: single events, and slots of a hot entity."""
-        with self._reading() as tables:
+        with self._transaction(self._tables.reading) as tables:
             return self._entities.kept(tables, entity, key)
 
     def recall(self, transaction_ids: Int64) -> list[Recorded | None]:
@@ -89,7 +89,7 @@ class PackedStore:
         if len(given) != len(rows):
             raise ValueError(f"{len(rows)} rows and {len(given)} answers: their numbers must match exactly")
         keys = keys_of(rows[:, self._schema.id_index])
-        with self._writing() as tables:
+        with self._transaction(self._tables.writing) as tables:
             found = tables.get_many("transactions", keys)
             if found or len(set(keys)) < len(keys):
                 if only_new:
@@ -108,7 +108,7 @@ class PackedStore:
         accepted = np.zeros(len(labels), np.int64)
         changed: dict[tuple[str, int], Past] = {}
         self.catch_up()  # beside the writers, and not while they wait
-        with self._writing() as tables:
+        with self._transaction(self._tables.writing) as tables:
             for i, (identifier, is_fraud, known_at_us) in enumerate(labels.tolist()):
                 accepted[i] = self._label_one(tables, changed, identifier, is_fraud, known_at_us)
             for (name, key), past in changed.items():
@@ -119,7 +119,7 @@ class PackedStore:
 
     def catch_up(self) -> None:
         """Read what waits for the base, so that no caller waits for it."""
-        with self._reading():
+        with self._transaction(self._tables.reading):
             pass
 
     def bound(self, until: float) -> None:
@@ -129,26 +129,18 @@ class PackedStore:
         self._tables.close()
 
     @contextmanager
-    def _reading(self) -> Iterator[Transaction]:
-        with self._lock, self._starting_anew_on_failure(), self._tables.reading() as tables:
-            self._entities.catch_up(tables)
-            yield tables
-
-    @contextmanager
-    def _writing(self) -> Iterator[Transaction]:
-        with self._lock, self._starting_anew_on_failure(), self._tables.writing() as tables:
-            self._entities.catch_up(tables)
-            yield tables
-
-    @contextmanager
-    def _starting_anew_on_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._entities.start_anew()
-            self._retention.start_anew()
-            self._layout_is_there = False
-            raise
+    def _transaction(self, begin: Callable[[], AbstractContextManager[Transaction]]) -> Iterator[Transaction]:
+        """What `begin` gives, with the arenas where it sees the store; where it fails, they start anew."""
+        with self._lock:
+            try:
+                with begin() as tables:
+                    self._entities.catch_up(tables)
+                    yield tables
+            except BaseException:
+                self._entities.start_anew()
+                self._retention.start_anew()
+                self._layout_is_there = False
+                raise
 
     def _today(self) -> int:
         return self._now_us() // MICROSECONDS_PER_DAY
