@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -37,12 +37,32 @@ class Measured:
     put_off_us: float
     """The part of the server's CPU time a transaction that it used after the load had ended."""
     sent: int
+    """Transactions that were sent, with those outside the window; of several turns the most."""
     errors: int
     first_error: str
 
     @property
     def per_second(self) -> float:
         return self.transactions / self.seconds
+
+    @classmethod
+    def together(cls, turns: Sequence[Measured]) -> Measured:
+        """Several turns of one load as one: all transactions in all seconds; of latencies the middle of the turns."""
+        transactions = sum(turn.transactions for turn in turns)
+
+        def mean(figures: Iterable[float]) -> float:
+            return sum(figure * turn.transactions for figure, turn in zip(figures, turns, strict=True)) / transactions
+
+        return cls(
+            transactions=transactions,
+            seconds=sum(turn.seconds for turn in turns),
+            latency_ms=tuple(np.median([turn.latency_ms for turn in turns], axis=0).tolist()),
+            cpu_us={group: mean(turn.cpu_us[group] for turn in turns) for group in turns[0].cpu_us},
+            put_off_us=mean(turn.put_off_us for turn in turns),
+            sent=max(turn.sent for turn in turns),
+            errors=sum(turn.errors for turn in turns),
+            first_error=next((turn.first_error for turn in turns if turn.first_error), ""),
+        )
 
 
 def by_generator(

@@ -100,7 +100,7 @@ def markdown(result: Mapping[str, Any], command: str) -> str:
 
 
 _NOTES: Final = (
-    "Medians over the rounds; in each round every row was measured once, in turn. Latency is a request's, in a closed",
+    "Medians over the rounds; in each round every row was measured in turn. Latency is a request's, in a closed",
     "loop.",
     "CPU time is a transaction's, as the kernel counted it: all processes of the server (supervisor, Triton, its",
     "python processes, drift sidecar, and Redis where it is the store) with the work that they put off until the load",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -49,7 +49,8 @@ def measure(
 ) -> Measurements:
     """Every row once a round; each round begins with another row, so that none has a place of its own.
 
-    After the first, no round is begun that would end behind the `deadline` if it took as long as the one before.
+    Neighbours that have several turns are measured in turn, there and back again, and stay side by side. After the
+    first, no round is begun that would end behind the `deadline` if it took as long as the one before.
     """
     found = Measurements(0, {row.key: [] for row in rows})
     began = took = clock()
@@ -58,12 +59,30 @@ def measure(
         if number and began + took > deadline:
             break
         found.rounds += 1
-        shift = number * len(rows) // rounds
-        for place, row in enumerate((*rows[shift:], *rows[:shift])):
-            progress((number + place / len(rows)) / rounds, f"round {number + 1} of {rounds}: {row.title}")
-            found.found[row.key].append(_measure(row, stage, found))
+        measured: dict[str, list[Measured | None]] = {row.key: [] for row in rows}
+        order = list(_in_turn(rows, number, rounds))
+        for place, row in enumerate(order):
+            progress((number + place / len(order)) / rounds, f"round {number + 1} of {rounds}: {row.title}")
+            measured[row.key].append(_measure(row, stage, found))
+        for key, turns in measured.items():
+            there = [turn for turn in turns if turn is not None]
+            found.found[key].append(Measured.together(there) if len(there) == len(turns) else None)
     progress(1.0, "measured")
     return found
+
+
+def _in_turn(rows: Sequence[Row], number: int, rounds: int) -> Iterator[Row]:
+    """The rows of a round, each as often as it has turns."""
+    blocks: list[list[Row]] = []
+    for row in rows:
+        if blocks and 1 < row.turns == blocks[-1][0].turns:
+            blocks[-1].append(row)
+        else:
+            blocks.append([row])
+    shift = number * len(blocks) // rounds
+    for block in (*blocks[shift:], *blocks[:shift]):
+        for turn in range(block[0].turns):
+            yield from reversed(block) if turn % 2 else block
 
 
 def warm_up(rows: Sequence[Row], stage: Stage, progress: Progress) -> None:

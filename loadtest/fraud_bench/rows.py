@@ -21,6 +21,8 @@ FLOOR: Final = "floor"
 THIN: Final = "thin"
 THICK: Final = "thick"
 IN_PROCESS: Final = "in_process"
+TURNS: Final = 3
+"""Of two rows whose throughput is compared: a host is not the same for two seconds and for the next two."""
 EVEN_ROWS: Final = 100_000
 """A round of few customers: each has a payment in twelve hours, so that many more of them would reach the present."""
 
@@ -83,6 +85,8 @@ class Row:
     key: str
     title: str
     kind: Kind
+    turns: int = 1
+    """How often it is measured in a round, in turn with its neighbours that have as many."""
 
 
 @dataclass(frozen=True)
@@ -220,8 +224,14 @@ class HttpCalls:
 
 ROWS: Final = (
     *(Row(f"coalesced_{n}", f"single calls, asyncio client, {n:,} concurrent", Coalesced(n)) for n in (64, 256, 1000)),
-    *(Row(f"single_{n}", f"single rows, perf_analyzer, {n} concurrent", PerfAnalyzer(n)) for n in (1, 16, 256, 64)),
-    Row("floor_1_hop", "floor: one identity model, 64 concurrent", PerfAnalyzer(64, server=FLOOR, model=floor.ONE_HOP)),
+    *(Row(f"single_{n}", f"single rows, perf_analyzer, {n} concurrent", PerfAnalyzer(n)) for n in (1, 16, 256)),
+    Row("single_64", "single rows, perf_analyzer, 64 concurrent", PerfAnalyzer(64), TURNS),
+    Row(
+        "floor_1_hop",
+        "floor: one identity model, 64 concurrent",
+        PerfAnalyzer(64, server=FLOOR, model=floor.ONE_HOP),
+        TURNS,
+    ),
     Row("floor_3_hops", "floor: three of them, 64 concurrent", PerfAnalyzer(64, server=FLOOR, model=floor.THREE_HOPS)),
     *(
         Row(

@@ -52,6 +52,31 @@ def test_every_row_is_measured_once_a_round_and_rounds_begin_with_different_rows
     assert {key: len(values) for key, values in found.found.items()} == dict.fromkeys("abcd", 2)
 
 
+def test_neighbours_with_several_turns_are_measured_there_and_back_again_and_stay_side_by_side(
+    stage: Stage, measured: Make
+) -> None:
+    rows = [Row(key, key, Scripted(*[measured()] * 6), 3 if key in "bc" else 1) for key in "abcd"]
+    told: list[str] = []
+    found = measure(rows, stage, 2, lambda share, text: told.append(text.rpartition(" ")[2]))
+    assert "".join(told) == "abccbbcd" + "bccbbcda" + "measured"
+    assert {key: len(values) for key, values in found.found.items()} == dict.fromkeys("abcd", 2)
+
+
+def test_the_turns_of_a_round_are_one_figure(stage: Stage, measured: Make) -> None:
+    row = Row("a", "a", Scripted(measured(100, 10), measured(400, 40), measured(100, 10)), 3)
+    (together,) = measure([row], stage, 1, nothing).found["a"]
+    assert together is not None
+    assert together.per_second == 200
+    assert together.cpu_us["server"] == 30
+
+
+def test_a_round_of_which_a_turn_failed_has_no_figure(stage: Stage, measured: Make) -> None:
+    row = Row("a", "a", Scripted(measured(), CannotMeasure("it hung"), measured()), 3)
+    found = measure([row], stage, 1, nothing)
+    assert found.found == {"a": [None]}
+    assert found.trouble == {"a": "it hung"}
+
+
 def test_each_server_and_store_is_warmed_up_once_and_trouble_is_left_for_the_rounds(
     stage: Stage, measured: Make
 ) -> None:
