@@ -18,6 +18,7 @@ from support.server import Server, fraudctl
 pytestmark = pytest.mark.triton
 
 RATE = 300
+MOST_LAG_MS = 20.0
 
 
 def asked(seconds: float, **options: str) -> scenario.Scenario:
@@ -43,14 +44,23 @@ def both(server: Server) -> list[Result]:
     return list(found.values())
 
 
+def lag_ms(result: Result) -> float:
+    """How late a runner itself was, p99: where its process waits for a core it sees that and not the server."""
+    return float(np.percentile(result.requests.lag_s, 99) * 1e3)
+
+
 def test_both_runners_see_the_same_p50_and_p99_at_300_a_second(server: Server) -> None:
-    """Seconds are compared, not outliers. Where processes wait for a core, one waits longer: so it may try again."""
+    """Seconds are compared, not outliers. A run in which a runner itself was late says nothing, and is made again."""
+    late: list[float] = []
     apart: list[tuple[float, float, float]] = []
     for _ in range(3):
         results = both(server)
         for result in results:
             assert (result.requests.status == Status.OK).all()
             assert len(result.requests) == pytest.approx(RATE * result.run.window_s[1], rel=0.1)
+        if max(map(lag_ms, results)) > MOST_LAG_MS:
+            late.append(max(map(lag_ms, results)))
+            continue
         before = len(apart)
         for level, allowance_ms in ((50, 5.0), (99, 40.0)):
             one, other = (float(np.median(by_second(result, level))) for result in results)
@@ -58,6 +68,8 @@ def test_both_runners_see_the_same_p50_and_p99_at_300_a_second(server: Server) -
                 apart.append((level, one, other))
         if len(apart) == before:
             return
+    if not apart:
+        pytest.skip(f"this machine cannot send {RATE} requests a second in time beside other work: late by {late} ms")
     pytest.fail(f"percentile, and what each runner saw of it in ms, in three runs: {apart}")
 
 

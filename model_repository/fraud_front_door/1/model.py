@@ -12,6 +12,7 @@ class TritonPythonModel:
         models = triton_io.opener(settings, repository)
         # fraud_score waits for the disk, so that after a large batch the next one begins meanwhile
         self.serving = Serving(settings, repository, models, "front-door-0", hands_over=triton_io.HANDS_OVER)
+        triton_io.freeze()
 
     @triton_io.answering_all
     def execute(self, requests):

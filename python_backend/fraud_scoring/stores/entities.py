@@ -33,12 +33,9 @@ _LEDGER: Final = {OLDER: b"\0ledger", NEWER: b"\0newer"}
 _NO_LEDGER: Final = ledger.pack(ledger.EMPTY)
 
 
-class _Pending(NamedTuple):
-    """A batch that is not drained: its number, its rows, and the slots of their entities by arena."""
-
-    number: int
-    rows: int
-    parts: list[tuple[Arena, Int64]]
+_Pending = tuple[int, int, tuple[tuple[str, Int64], ...]]
+"""A batch that is not drained: its number, its rows, and by entity the slots of the rows. Plain tuples of what refers
+to nothing else: of tens of thousands of them the garbage collector looks at none."""
 
 
 class _Lying(NamedTuple):
@@ -87,8 +84,8 @@ class Entities:
         for each in range(self.seen + 1, number + 1):
             self._replay(tables, each)
         self.seen = number
-        while self._pending and self._pending[0].number < drained:
-            self._waiting -= self._pending.popleft().rows
+        while self._pending and self._pending[0][0] < drained:
+            self._waiting -= self._pending.popleft()[1]
         self.drained = max(self.drained, drained)
 
     def add(self, tables: Transaction, rows: Int64) -> None:
@@ -179,16 +176,17 @@ class Entities:
     def drain(self, tables: Transaction, most: int) -> None:
         """Bring the oldest batches to the base, so that no more than `most` rows wait; the next batch tells of it."""
         before = self.drained
-        touched: dict[bytes, tuple[Arena, list[Int64]]] = {}
+        touched: dict[str, list[Int64]] = {}
         while self._pending and self._waiting > most:
-            oldest = self._pending.popleft()
-            self._waiting -= oldest.rows
-            self.drained = oldest.number + 1
-            for arena, slots in oldest.parts:
-                touched.setdefault(arena.prefix, (arena, []))[1].append(slots)
-        for prefix, (arena, parts) in touched.items():
-            slots = arena.changed(np.concatenate(parts), before, self.drained)
-            places = [prefix + key_of(key) for key in arena.keys(slots)]
+            number, rows, parts = self._pending.popleft()
+            self._waiting -= rows
+            self.drained = number + 1
+            for name, slots in parts:
+                touched.setdefault(name, []).append(slots)
+        for name, together in touched.items():
+            arena = self._arena(name)
+            slots = arena.changed(np.concatenate(together), before, self.drained)
+            places = [arena.prefix + key_of(key) for key in arena.keys(slots)]
             tables.put_many("events", sorted(zip(places, arena.values(slots), strict=True)))
             arena.is_in_base(slots)
 
@@ -223,10 +221,10 @@ class Entities:
             arena = self._arena(name)
             slots, _ = self._slots(tables, arena, rows, column)
             unusual = arena.append(slots, rows, order, keep_us, number, block=block)
-            parts.append((arena, slots))
+            parts.append((name, slots))
             if len(unusual):
                 left.append((name, column, keep_us, unusual))
-        self._pending.append(_Pending(number, len(rows), parts))
+        self._pending.append((number, len(rows), tuple(parts)))
         self._waiting += len(rows)
         return left
 
