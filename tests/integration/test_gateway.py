@@ -529,10 +529,13 @@ def test_an_authority_that_was_replaced_vouches_for_nobody_any_more(
 def test_a_call_ends_when_the_gateway_says_though_its_caller_would_wait(
     strict: RunningGateway, redis: RedisServer, certified: Access, fresh: Fresh
 ) -> None:
-    began = time.monotonic()
-    with redis.frozen(), client_of(strict, certified) as client, pytest.raises(DeadlineExceeded):
-        client.score_rows(fresh.rows(1), deadline=15.0)
-    assert time.monotonic() - began < 10
+    """Where the store has just been slow the scorecard answers without it: so a release answers first."""
+    with client_of(strict, certified) as client:
+        until(lambda: client.score(fresh.transaction()).source == Source.PRIMARY)
+        began = time.monotonic()
+        with redis.frozen(), pytest.raises(DeadlineExceeded):
+            client.score_rows(fresh.rows(1), deadline=15.0)
+        assert time.monotonic() - began < 10
 
 
 def test_keys_of_the_issuer_are_replaced_and_a_token_ends_with_its_time(
