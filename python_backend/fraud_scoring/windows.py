@@ -442,13 +442,11 @@ def _aggregate(
             if delay_us[k]:
                 high = _edge(stored, first, last, cut, until, slot_us)
                 row_high = _edge(rows, begin, end, row_cut, until, slot_us)
-            stood = _between(plain, stored, total, known, low, high, time)
-            beside = _between(False, rows, row_total, row_known, row_low, row_high, time)
-            count[row, k], amount[row, k], fraud[row, k] = (
-                stood[0] + beside[0],
-                stood[1] + beside[1],
-                stood[2] + beside[2],
-            )
+            n_past, amount_past, fraud_past = _between(plain, stored, total, known, low, high, time)
+            n_rows, amount_rows, fraud_rows = _between(False, rows, row_total, row_known, row_low, row_high, time)
+            count[row, k] = n_past + n_rows
+            amount[row, k] = amount_past + amount_rows
+            fraud[row, k] = fraud_past + fraud_rows
         for k in range(len(looks)):
             delay, length, newest, usual = looks[k, 0], looks[k, 1], looks[k, 2], looks[k, 3]
             since, until = time - delay - length, time - delay

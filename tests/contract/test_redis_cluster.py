@@ -20,7 +20,7 @@ from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.stores.redis.address import parse
 from fraud_scoring.stores.redis.store import RedisStore
 from fraud_scoring.windows import Folding, Int64
-from support.redis import HASTY_MS, MISSING, PROGRAM, RedisCluster, RedisServer
+from support.redis import HASTY_MS, MISSING, NODE_TIMEOUT_MS, PROGRAM, RedisCluster, RedisServer
 from support.rows import DAY_US, DEFAULT_SCHEMA, MONDAY_US, label, matrix, row, seeded_history
 from support.server import until
 from support.stores import answers_for, numbered_batch, same_bits
@@ -40,22 +40,23 @@ def opened() -> Iterator[Callable[[str], WindowStore]]:
         store.close()
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+def begun(folder: Path, node_timeout_ms: int) -> Iterator[RedisCluster]:
     """A cluster that a test may harm."""
     if PROGRAM is None:
         pytest.skip(MISSING)
-    with RedisCluster(tmp_path) as running:
+    with RedisCluster(folder, node_timeout_ms=node_timeout_ms) as running:
         yield running
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    yield from begun(tmp_path, NODE_TIMEOUT_MS)
 
 
 @pytest.fixture
 def hasty_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
     """One in which a replica takes over soon after its primary fell silent."""
-    if PROGRAM is None:
-        pytest.skip(MISSING)
-    with RedisCluster(tmp_path, node_timeout_ms=HASTY_MS) as running:
-        yield running
+    yield from begun(tmp_path, HASTY_MS)
 
 
 def windows(store: WindowStore, rows: Int64) -> list[list[list[int]]]:
