@@ -14,10 +14,12 @@
  *        widths       INT32 [M]      columns of each request's `features`, where they differ
  *        refusals     UINT8 [R]      where a request is refused: a line for each, its error's code and text, or nothing
  *        unsynced     UINT8 [U]      what must be on the disk before the answer is handed out: disk.h
+ *        line         UINT8 [L]      over which to call from now on, past Triton: line.h
  *
  * fraud_scoring/coalesced.py is the other end. Without memory the process ends, and is started anew.
  */
 #include "disk.h"
+#include "line.h"
 
 #include <time.h>
 
@@ -36,6 +38,8 @@ typedef struct {
     bool out, next;   /* a call is out; somebody waits to make the next one */
     uint64_t called;  /* when the last call began */
     Disk disk;
+    char named[LINE_NAME + 1]; /* a line that is not opened yet */
+    Line line;                 /* of the one who has a call out */
 } Door;
 
 /* A model instance: the call that it makes. */
@@ -47,6 +51,7 @@ typedef struct {
     pthread_cond_t changed;
     bool released, answered;
     Answer *answer;
+    Bytes heard; /* an answer that came over the line */
     uint64_t number, began, asked; /* the call's place among all */
 } Desk;
 
@@ -222,6 +227,7 @@ static Error *add_outputs(Call *call, const Member *members, uint32_t count) {
     TRY(TRITONSERVER_InferenceRequestAddRequestedOutput(call, "widths"));
     TRY(TRITONSERVER_InferenceRequestAddRequestedOutput(call, "refusals"));
     TRY(TRITONSERVER_InferenceRequestAddRequestedOutput(call, "unsynced"));
+    TRY(TRITONSERVER_InferenceRequestAddRequestedOutput(call, "line"));
     for (uint32_t m = 0; m < count; m++) {
         for (uint32_t i = 0; i < members[m].outputs; i++) {
             uint32_t at = 0;
@@ -248,8 +254,20 @@ static Error *send_off(Call *call, Desk *desk, int64_t rows, int64_t width) {
     return TRITONSERVER_ServerInferAsync(desk->door->server, call, NULL);
 }
 
-/* Call the target with what lies on the desk, and wait for its answer. */
-static Error *make_call(Desk *desk, int64_t rows, int64_t width) {
+/* Call the target with what lies on the desk over the line; false: there is none, or it was shut. */
+static bool call_by_line(Desk *desk, int64_t rows, int64_t width) {
+    Line *line = &desk->door->line;
+    const Member *members = (const Member *)desk->members.data;
+    Said head = {.rows = (uint32_t)rows,
+                 .columns = (uint32_t)width,
+                 .requests = members_of(desk),
+                 .parameters = (uint32_t)desk->parameters.size};
+    for (uint32_t m = 0; m < head.requests && !head.features; m++) head.features = asks_for(&members[m], "features");
+    return line->socket >= 0 && line_call(line, head, &desk->rows, &desk->counts, &desk->parameters, &desk->heard);
+}
+
+/* The same over Triton. */
+static Error *call_by_triton(Desk *desk, int64_t rows, int64_t width) {
     Call *call;
     TRY(TRITONSERVER_InferenceRequestNew(&call, desk->door->server, desk->door->target, -1));
     desk->answer = NULL;
@@ -280,14 +298,35 @@ static void respond(const Member *member, uint32_t place, int64_t first, const S
     drop(fault);
 }
 
+/* The next call is made over the line that an answer named. */
+static void name_line(Door *door, const Sheet *sheet) {
+    pthread_mutex_lock(&door->lock);
+    if (sheet->line_size <= LINE_NAME) {
+        memcpy(door->named, sheet->line, sheet->line_size);
+        door->named[sheet->line_size] = 0;
+    }
+    pthread_mutex_unlock(&door->lock);
+}
+
+/* Read the answer that lies on the desk. The error is the caller's where it is `owned`. */
+static Error *read_answer(Desk *desk, Sheet *sheet, int64_t rows, bool *owned) {
+    *owned = true;
+    if (desk->heard.size) return read_heard(sheet, &desk->heard, rows, members_of(desk));
+    Error *error = TRITONSERVER_InferenceResponseError(desk->answer);
+    *owned = !error;
+    return error ? error : read_sheet(sheet, desk->answer, rows, members_of(desk));
+}
+
 /* Settle, answer and release what lies on the desk; an `error` is for all of it. To Triton's statistics a request that the
  * target refuses is a success, as it is with the python backend. */
 static void hand_out(Desk *desk, int64_t rows, Error *error) {
     Sheet sheet = {0};
     const Member *members = (const Member *)desk->members.data;
     int64_t first = 0;
-    Error *refused = error ? error : TRITONSERVER_InferenceResponseError(desk->answer); /* the answer's own */
-    if (!refused) refused = error = read_sheet(&sheet, desk->answer, rows, members_of(desk));
+    bool owned = true;
+    Error *refused = error ? error : read_answer(desk, &sheet, rows, &owned);
+    if (owned) error = refused;
+    if (sheet.line) name_line(desk->door, &sheet);
     Error *lost = settle(&desk->door->disk, desk->number, &sheet);
     if (refused)
         drop(lost);
@@ -306,6 +345,7 @@ static void hand_out(Desk *desk, int64_t rows, Error *error) {
     drop(error);
     if (desk->answer) drop(TRITONSERVER_InferenceResponseDelete(desk->answer));
     desk->answer = NULL;
+    desk->heard.size = 0;
     drop(TRITONBACKEND_ModelInstanceReportBatchStatistics(desk->instance, (uint64_t)rows, desk->began, desk->asked, answered,
                                                           now()));
 }
@@ -317,10 +357,16 @@ static void work(Desk *desk) {
     door->out = true;
     door->called = desk->began = now();
     lay_out(desk, &rows, &width);
+    if (*door->named) {
+        line_shut(&door->line);
+        line_open(&door->line, door->named);
+        *door->named = 0;
+    }
     if (members_of(desk)) desk->number = door->disk.calls++;
     pthread_mutex_unlock(&door->lock);
     desk->asked = now();
-    Error *error = members_of(desk) ? make_call(desk, rows, width) : NULL;
+    Error *error = NULL;
+    if (members_of(desk) && !call_by_line(desk, rows, width)) error = call_by_triton(desk, rows, width);
     pthread_mutex_lock(&door->lock);
     door->out = false;
     pthread_cond_broadcast(&door->turn);
@@ -366,6 +412,7 @@ Error *TRITONBACKEND_ModelInitialize(Model *model) {
     pthread_mutex_init(&door->lock, NULL);
     pthread_cond_init(&door->turn, NULL);
     disk_init(&door->disk);
+    door->line.socket = -1;
     Error *error = read_target(door, model);
     if (!error) error = TRITONBACKEND_ModelServer(model, &door->server);
     if (!error) error = TRITONSERVER_ResponseAllocatorNew(&door->allocator, allocate, give_back, NULL);
@@ -383,6 +430,8 @@ Error *TRITONBACKEND_ModelFinalize(Model *model) {
     disk_destroy(&door->disk);
     pthread_cond_destroy(&door->turn);
     pthread_mutex_destroy(&door->lock);
+    line_shut(&door->line);
+    free(door->line.said.data);
     free(door->waiting.data);
     free(door);
     return error;
@@ -412,6 +461,7 @@ Error *TRITONBACKEND_ModelInstanceFinalize(Instance *instance) {
     free(desk->counts.data);
     free(desk->parameters.data);
     free(desk->members.data);
+    free(desk->heard.data);
     free(desk);
     return NULL;
 }

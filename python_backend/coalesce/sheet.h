@@ -29,6 +29,12 @@ typedef struct {
     const char *wanted[MOST_OUTPUTS];
 } Member;
 
+static inline bool asks_for(const Member *member, const char *output) {
+    for (uint32_t i = 0; i < member->outputs; i++)
+        if (strcmp(member->wanted[i], output) == 0) return true;
+    return false;
+}
+
 /* One output of an answer. */
 typedef struct {
     const char *name;
@@ -46,7 +52,32 @@ typedef struct {
     const char *refusals, *refusals_end;
     const char *unsynced;
     size_t unsynced_size;
+    const char *line;
+    size_t line_size;
 } Sheet;
+
+/* One output of an answer to `members` requests of so many rows. */
+static inline Error *read_part(Sheet *sheet, const char *name, int type, const int64_t *shape, uint64_t dims,
+                               const void *data, size_t size, int64_t rows, uint32_t members) {
+    if (strcmp(name, "refusals") == 0) {
+        sheet->refusals = data;
+        sheet->refusals_end = sheet->refusals + size;
+    } else if (strcmp(name, "unsynced") == 0) {
+        sheet->unsynced = data;
+        sheet->unsynced_size = size;
+    } else if (strcmp(name, "line") == 0) {
+        sheet->line = data;
+        sheet->line_size = size;
+    } else if (strcmp(name, "widths") == 0) {
+        if (size != members * sizeof *sheet->widths) return failure("widths: another number than of requests");
+        sheet->widths = data;
+    } else {
+        if (dims != 2 || shape[0] != rows || !rows) return failure("an answer of another shape than asked for");
+        if (sheet->count == MOST_OUTPUTS) return failure("an answer of too many outputs");
+        sheet->matrices[sheet->count++] = (Matrix){name, type, shape[1], data, size / (size_t)rows};
+    }
+    return NULL;
+}
 
 static inline Error *read_output(Sheet *sheet, Answer *answer, uint32_t index, int64_t rows, uint32_t members) {
     const char *name;
@@ -59,21 +90,7 @@ static inline Error *read_output(Sheet *sheet, Answer *answer, uint32_t index, i
     int type, memory;
     TRY(TRITONSERVER_InferenceResponseOutput(answer, index, &name, &type, &shape, &dims, &data, &size, &memory,
                                              &memory_id, &user));
-    if (strcmp(name, "refusals") == 0) {
-        sheet->refusals = data;
-        sheet->refusals_end = sheet->refusals + size;
-    } else if (strcmp(name, "unsynced") == 0) {
-        sheet->unsynced = data;
-        sheet->unsynced_size = size;
-    } else if (strcmp(name, "widths") == 0) {
-        if (size != members * sizeof *sheet->widths) return failure("widths: another number than of requests");
-        sheet->widths = data;
-    } else {
-        if (dims != 2 || shape[0] != rows || !rows) return failure("an answer of another shape than asked for");
-        if (sheet->count == MOST_OUTPUTS) return failure("an answer of too many outputs");
-        sheet->matrices[sheet->count++] = (Matrix){name, type, shape[1], data, size / (size_t)rows};
-    }
-    return NULL;
+    return read_part(sheet, name, type, shape, dims, data, size, rows, members);
 }
 
 static inline Error *read_sheet(Sheet *sheet, Answer *answer, int64_t rows, uint32_t members) {

@@ -8,6 +8,7 @@ out  score, verdict, features    [N, …]: rows of a refused request mean nothin
      widths       INT32 [M]      columns of each request's features, where they differ
      refusals     UINT8 [R]      where a request is refused: a line for each, its error's code and text, or nothing
      unsynced     UINT8 [U]      what must be on the disk before the answer is told (decision_log/handover.py)
+     line         UINT8 [L]      over which to call from now on (line.py)
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ PARAMETERS: Final = "parameters"
 WIDTHS: Final = "widths"
 REFUSALS: Final = "refusals"
 UNSYNCED: Final = "unsynced"
+LINE: Final = "line"
 
 
 def taken_apart(rows: Int64, members: Array, parameters: bytes) -> Joined:

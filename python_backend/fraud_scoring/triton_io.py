@@ -23,6 +23,7 @@ from fraud_scoring import coalesced, wire
 from fraud_scoring.decision_log import LogUnavailable
 from fraud_scoring.errors import FraudError, InvalidInput, ReleaseLate, ReleaseUnavailable, StoreUnavailable
 from fraud_scoring.features import Float32
+from fraud_scoring.line import Call, Line
 from fraud_scoring.releases import engine_name, model_name
 from fraud_scoring.routing import Model
 from fraud_scoring.serving import Serving, inline_model
@@ -111,28 +112,63 @@ def _fault() -> FraudError:
     return FraudError("the request could not be answered by a fault here; the server's log says more")
 
 
-def front_door_response(request: Any, serving: Serving) -> Any:
-    """Triton's response to what the backend `coalesce` made of several callers' requests; `serving` answers those."""
-    lines = array(request, coalesced.PARAMETERS).tobytes()
-    try:
-        requests = coalesced.taken_apart(array(request, wire.TRANSACTION), array(request, coalesced.MEMBERS), lines)
-    except InvalidInput as refusal:
-        return error_response(refusal)
-    try:
-        replies = serving.answer(requests)
-    except Exception:  # noqa: BLE001 - the last edge before the caller
-        replies = [_fault()] * len(requests)
-    outputs = coalesced.joined(replies, requests, error_code)
-    if wire.FEATURES not in request.requested_output_names():
-        del outputs[wire.FEATURES]
-    if request.request_id() != coalesced.REQUEST_ID:
+class FrontDoorModel:
+    """`fraud_front_door`: answers requests of Triton, and calls over the line that its answers to `coalesce` name.
+
+    Both say what the backend made of several callers' requests; they are answered one after the other.
+    """
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._lock = threading.Lock()
+        self._line = Line(self._called)
+
+    def response(self, request: Any) -> Any:
+        """Triton's response to a request."""
+        names = request.requested_output_names()
+        call = Call(
+            array(request, wire.TRANSACTION),
+            array(request, coalesced.MEMBERS),
+            array(request, coalesced.PARAMETERS).tobytes(),
+            wire.FEATURES in names,
+        )
+        by_coalesce = request.request_id() == coalesced.REQUEST_ID
         try:
-            serving.sync()
-        except LogUnavailable as failure:
-            return error_response(failure)
-    elif (unsynced := serving.unsynced()) is not None:
-        outputs[coalesced.UNSYNCED] = np.frombuffer(unsynced, np.uint8)
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
+            outputs = self._answered(call, hands_over=by_coalesce)
+        except FraudError as refusal:
+            return error_response(refusal)
+        if by_coalesce:
+            outputs[coalesced.LINE] = np.frombuffer(self._line.name.encode(), np.uint8)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
+
+    def close(self) -> None:
+        """Answer what was asked over the line, and let go of what is served."""
+        self._line.close()
+        self._serving.close()
+
+    def _called(self, call: Call) -> dict[str, Array] | tuple[int, str]:
+        try:
+            return self._answered(call, hands_over=True)
+        except FraudError as refusal:
+            return error_code(refusal), str(refusal)
+        except Exception:  # noqa: BLE001 - the last edge before the caller
+            return _INTERNAL, str(_fault())
+
+    def _answered(self, call: Call, *, hands_over: bool) -> dict[str, Array]:
+        requests = coalesced.taken_apart(call.rows, call.members, call.parameters)
+        with self._lock:
+            try:
+                replies = self._serving.answer(requests)
+            except Exception:  # noqa: BLE001 - the last edge before the caller
+                replies = [_fault()] * len(requests)
+            outputs = coalesced.joined(replies, requests, error_code)
+            if not call.with_features:
+                del outputs[wire.FEATURES]
+            if not hands_over:
+                self._serving.sync()
+            elif (unsynced := self._serving.unsynced()) is not None:
+                outputs[coalesced.UNSYNCED] = np.frombuffer(unsynced, np.uint8)
+        return outputs
 
 
 def call_model(number: int, features: Float32) -> Float32:

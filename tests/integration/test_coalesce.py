@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -28,32 +31,60 @@ from support.release import MODEL_REPOSITORY
 pytestmark = pytest.mark.triton
 
 TARGET: Final = '''
-import json, pathlib, time
+import json, pathlib, socket, threading, time
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from fraud_scoring.line import Call, Line
 
-HELD = pathlib.Path(__file__).with_name("held")
-ASKED = pathlib.Path(__file__).with_name("asked")
+HELD, ASKED, NAMED = (pathlib.Path(__file__).with_name(name) for name in ("held", "asked", "named"))
 
 
 class TritonPythonModel:
-    """Score: the parameter `mark`. Verdict: call, requests and rows in it, place in it. A row of -1 is refused."""
+    """Score: the parameter `mark`. Verdict: call, requests and rows in it, place in it, 1 if it came over the line.
+
+    A row of -1 is refused, one of -3 fails, one of -4 cuts the line. What is in the file `named` is named as the line.
+    """
 
     calls = 0
 
-    def execute(self, requests):
-        return [self.answer(request) for request in requests]
+    def initialize(self, args):
+        self.line = Line(self.called)
 
-    def answer(self, request):
-        rows, members, lines = (
+    def execute(self, requests):
+        return [self.response(request) for request in requests]
+
+    def response(self, request):
+        call = Call(*(
             pb_utils.get_input_tensor_by_name(request, name).as_numpy()
             for name in ("transaction", "members", "parameters")
-        )
+        ), True)
+        outputs = self.answer(call._replace(parameters=call.parameters.tobytes()), 0)
+        named = NAMED.read_text() if NAMED.exists() else self.line.name
+        outputs["line"] = np.frombuffer(named.encode(), np.uint8)
+        wanted = [*request.requested_output_names()]
+        return pb_utils.InferenceResponse([pb_utils.Tensor(n, v) for n, v in outputs.items() if n in wanted])
+
+    def called(self, call):
+        if (call.rows[:, 0] == -4).any():
+            threading.Thread(target=self.line.close).start()
+            self.line = Line(self.called)
+            raise OSError("cut")
+        try:
+            outputs = self.answer(call, 1)
+        except ValueError as error:
+            pb_utils.Logger.log_error(str(error))
+            return 1, str(error)
+        if not call.with_features:
+            del outputs["features"]
+        return outputs
+
+    def answer(self, call, by_line):
+        rows, members = call.rows, call.members
         ASKED.touch()
         while HELD.exists():
             time.sleep(0.002)
         self.calls += 1
-        lines = lines.tobytes().decode().splitlines()
+        lines = call.parameters.decode().splitlines()
         parameters = [json.loads(line or "{}") for line in lines]
         marks = [one.get("mark", 0.0) for one in parameters]
         texts = [json.dumps(mark) if isinstance(mark, str) else "" for mark in marks]
@@ -63,7 +94,7 @@ class TritonPythonModel:
             raise ValueError("as it was told")
         verdict = np.zeros((len(rows), 6), np.int32)
         verdict[:, 0], verdict[:, 1], verdict[:, 2] = self.calls, len(members), len(rows)
-        verdict[:, 3], verdict[:, 4] = place, first[place]
+        verdict[:, 3], verdict[:, 4], verdict[:, 5] = place, first[place], by_line
         score = np.array([0 if text else mark for mark, text in zip(marks, texts)], np.float32)[place].reshape(-1, 1)
         outputs = {"score": score, "verdict": verdict, "features": rows.astype(np.float32)}
         refusals = ["3 refused,  as said" if value == -1 else text and "4 " + text for value, text in zip(first, texts)]
@@ -74,8 +105,7 @@ class TritonPythonModel:
                 outputs["unsynced"] = np.frombuffer(one["unsynced"].encode(), np.uint8)
         if (first == -2).any():
             outputs["widths"] = np.where(first == -2, 1, rows.shape[1]).astype(np.int32)
-        wanted = [*request.requested_output_names()]
-        return pb_utils.InferenceResponse([pb_utils.Tensor(n, v) for n, v in outputs.items() if n in wanted])
+        return outputs
 '''
 
 
@@ -90,12 +120,14 @@ async def come(said: Callable[[], bool]) -> None:
 class Front:
     """A server of `fraud_score` as it is in git, with a target of ours."""
 
-    def __init__(self, ports: Ports, folder: Path, process: TritonProcess, logs: Path, syncs: HeldSyncs) -> None:
-        self.logs, self.syncs = logs, syncs
+    def __init__(
+        self, ports: Ports, folder: Path, process: TritonProcess, logs: Path, syncs: HeldSyncs, *, has_line: bool
+    ) -> None:
+        self.logs, self.syncs, self.has_line = logs, syncs, has_line
         self.url = f"127.0.0.1:{ports.grpc}"
         self.http_url = f"127.0.0.1:{ports.http}"
         self.process = process
-        self._held, self._asked = (folder / name for name in ("held", "asked"))
+        self._held, self._asked, self.named = (folder / name for name in ("held", "asked", "named"))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -108,8 +140,9 @@ class Front:
             self._held.unlink()
 
     async def until_asked(self) -> None:
-        """Until the target has a call that it holds."""
+        """Until the target has a call that it holds; when that was waited for, until it has another one."""
         await come(self._asked.exists)
+        self._asked.unlink()
 
     def together(self, requests: list[dict[str, Any]]) -> list[Any]:
         """The answers, or errors, to requests that wait while a first one is being answered."""
@@ -162,8 +195,9 @@ def write(repository: Path, name: str, config: str, model: str = "") -> None:
     (version / "model.py").write_text(model, encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+@pytest.fixture(scope="module", params=["over Triton", "over the line"])
+def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    has_line = request.param == "over the line"
     folder = tmp_path_factory.mktemp("coalesce")
     repository = folder / "models"
     score, door = (
@@ -171,6 +205,8 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     )
     write(repository, "fraud_score", score)
     write(repository, "fraud_front_door", door, TARGET)
+    if not has_line:
+        (repository / "fraud_front_door" / "1" / "named").write_text("nobody")
     write(
         repository,
         "of_nobody",
@@ -187,9 +223,10 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
             ["fraud_front_door", "fraud_score", "of_nobody"],
         )
     try:
-        found = Front(ports, repository / "fraud_front_door" / "1", process, logs, syncs)
+        found = Front(ports, repository / "fraud_front_door" / "1", process, logs, syncs, has_line=has_line)
         with grpc_client.InferenceServerClient(found.url) as triton:
             wait_for(triton.is_server_ready, process)
+        assert by_line(found) == 0, "nobody has named a line yet"
         yield found
     finally:
         process.kill()
@@ -319,6 +356,69 @@ def test_without_a_target_in_its_configuration_it_does_not_load(tmp_path: Path) 
         wait_for(lambda: "name the model to call in the parameter target" in process.last_error(), process)
     finally:
         process.kill()
+
+
+def test_calls_go_over_the_line_from_when_it_is_named(front: Front) -> None:
+    answers = front.together([request(rows(count)) for count in (1, 4000, 7)])
+    assert [int(answer.as_numpy("verdict")[-1, 5]) for answer in answers] == [front.has_line] * 3
+
+
+@pytest.mark.parametrize("front", ["over the line"], indirect=True)
+class TestTheLine:
+    def test_where_it_is_cut_the_call_is_made_over_triton_and_the_next_over_the_new_one(self, front: Front) -> None:
+        assert by_line(front) == 1
+        assert by_line(front, first=-4) == 0
+        assert by_line(front) == 1
+
+    def test_a_target_that_is_silent_is_asked_over_triton_too(self, front: Front) -> None:
+        async def run() -> None:
+            async with grpc_aio.InferenceServerClient(front.url) as triton:
+                with front.held():
+                    task = asyncio.create_task(triton.infer("fraud_score", **request(rows(1))))
+                    await front.until_asked()
+                    await front.until_asked()
+                assert (await task).as_numpy("verdict")[0, 5] == 0
+
+        assert by_line(front) == 1
+        asyncio.run(run())
+        assert by_line(front) == 1
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            struct.pack("<IIiI", 12, 1, 0, 0),
+            struct.pack("<IIiI16sIIqqQ", 60, 1, 0, 0, b"score", 11, 2, 1, 1, 4),
+            struct.pack("<IIiI16sIIqqQf", 64, 1, 0, 0, b"score", 11, 2, 2, 1, 4, 0.5),
+        ],
+        ids=["no output", "no data", "rows of nobody"],
+    )
+    def test_an_answer_that_does_not_hold_together_is_an_error_and_no_more(self, front: Front, said: bytes) -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"\0{front.named}"[:60])
+            listener.listen()
+            listener.settimeout(30)
+            front.named.write_text(f"{front.named}"[:59])
+            try:
+                assert by_line(front, first=-4) == 0
+            finally:
+                front.named.unlink()
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(by_line, front)
+                end, _ = listener.accept()
+                with end:
+                    assert end.recv(1 << 16)
+                    end.sendall(said)
+                    with pytest.raises(InferenceServerException, match="an answer") as error:
+                        answer.result()
+        assert error.value.status() == "StatusCode.INTERNAL"
+        assert by_line(front) == 0
+        assert by_line(front) == 1
+
+
+def by_line(front: Front, first: int = 7) -> int:
+    """Whether an answer came over the line."""
+    with grpc_client.InferenceServerClient(front.url) as triton:
+        return int(triton.infer("fraud_score", **request(rows(1, first=first))).as_numpy("verdict")[0, 5])
 
 
 class Log:

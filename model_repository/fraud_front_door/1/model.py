@@ -11,12 +11,13 @@ class TritonPythonModel:
         settings = Settings.read()
         models = triton_io.opener(settings, repository)
         # fraud_score waits for the disk, so that after a large batch the next one begins meanwhile
-        self.serving = Serving(settings, repository, models, "front-door-0", hands_over=triton_io.HANDS_OVER)
+        serving = Serving(settings, repository, models, "front-door-0", hands_over=triton_io.HANDS_OVER)
+        self.door = triton_io.FrontDoorModel(serving)
         triton_io.freeze()
 
     @triton_io.answering_all
     def execute(self, requests):
-        return [triton_io.front_door_response(request, self.serving) for request in requests]
+        return [self.door.response(request) for request in requests]
 
     def finalize(self):
-        self.serving.close()
+        self.door.close()
