@@ -24,7 +24,7 @@ from fraud_scoring.stores.redis.feed import Head, Waits
 from fraud_scoring.stores.redis.partitions import MIX, PARTITIONS
 from fraud_scoring.windows import NEVER, TIME, Int64, jit
 
-MOST: Final = 1 << 16
+MOST: Final = 1 << 18
 """So many events wait, in all; then some are written. They come to half of what a client that starts must read."""
 MOST_BATCHES: Final = 2_048
 """So many batches may hold events that wait."""
@@ -250,32 +250,32 @@ def _enter(
 def _of_entities(
     kind: int, wanted: Int64, partitions: Int64, drained: Int64, keys: Int64, entries: Int64, counts: Int64
 ) -> Any:
-    offsets = np.zeros(len(wanted) + 1, np.int64)
-    for again in range(2):
-        found = np.empty((offsets[-1], 4), np.int64)  # none, before they are counted
-        for k in range(len(wanted)):
-            partition, first, size = partitions[k], offsets[k], 0
-            for i in range(counts[partition]):
-                if keys[partition, i] != wanted[k]:
-                    continue
-                one = entries[partition, i]
-                if one[_KIND] != kind or one[_NUMBER] <= drained[partition]:
-                    continue
-                if again:
-                    at = first + size  # of two that are alike the one that came first goes first
-                    while at > first and (
-                        found[at - 1, 0] > one[_EVENT_TIME]
-                        or (found[at - 1, 0] == one[_EVENT_TIME] and found[at - 1, 1] > one[_ID])
-                    ):
-                        for c in range(4):
-                            found[at, c] = found[at - 1, c]
-                        at -= 1
-                    for c in range(4):
-                        found[at, c] = one[c]
-                size += 1
-            if not again:
-                offsets[k + 1] = offsets[k] + size
-    return offsets, found
+    most = np.zeros(len(wanted), np.int64)
+    for k in range(len(wanted)):
+        there, count = keys[partitions[k], : counts[partitions[k]]], 0
+        for i in range(len(there)):  # without a branch: most entities that are not held have nothing that waits
+            count += there[i] == wanted[k]
+        most[k] = count
+    offsets, found = np.zeros(len(wanted) + 1, np.int64), np.empty((most.sum(), 4), np.int64)
+    for k in range(len(wanted)):
+        partition, first, end = partitions[k], offsets[k], offsets[k]
+        for i in range(counts[partition] if most[k] else 0):
+            one = entries[partition, i]
+            if keys[partition, i] != wanted[k] or one[_KIND] != kind or one[_NUMBER] <= drained[partition]:
+                continue
+            at = end  # of two that are alike the one that came first goes first
+            while at > first and (
+                found[at - 1, 0] > one[_EVENT_TIME]
+                or (found[at - 1, 0] == one[_EVENT_TIME] and found[at - 1, 1] > one[_ID])
+            ):
+                for c in range(4):
+                    found[at, c] = found[at - 1, c]
+                at -= 1
+            for c in range(4):
+                found[at, c] = one[c]
+            end += 1
+        offsets[k + 1] = end
+    return offsets, found[: offsets[-1]]
 
 
 def load() -> None:
