@@ -39,9 +39,13 @@ def slow_server(served_repository: Path, tmp_path_factory: pytest.TempPathFactor
     repository = Path(shutil.copytree(served_repository, folder / "models"))
     model = repository / "fraud_front_door" / "1" / "model.py"
     text = model.read_text(encoding="utf-8")
-    first = "        return ["
+    first = "        self.door = "
     assert first in text
-    model.write_text(text.replace(first, f"        __import__('time').sleep({DELAY_S})\n{first}"), encoding="utf-8")
+    slow = f"""        import time
+        answer = serving.answer
+        serving.answer = lambda requests: (time.sleep({DELAY_S}), answer(requests))[1]
+"""
+    model.write_text(text.replace(first, slow + first), encoding="utf-8")
     with Server(repository, folder / "home") as running:
         yield running
 

@@ -229,9 +229,11 @@ def test_a_disk_that_is_full_is_said_once_shows_in_healthz_and_costs_no_row(tmp_
         log.write(30_000, 30, rows_per_s=5)
         with sidecar_process(log.folder, tmp_path, *options, before=limit_files) as sidecar:
             sidecar.wait_until_ready()
-            await_that(lambda: fetch(f"{sidecar.url}/healthz")[0] == 503, "the old checkpoint shows")
             await_that(lambda: sidecar.rows() == 30_000, "counting goes on")
-            assert "the last checkpoint is" in fetch(f"{sidecar.url}/healthz")[1]
+            await_that(
+                lambda: "the last checkpoint is" in fetch(f"{sidecar.url}/healthz")[1], "the old checkpoint shows"
+            )
+            assert fetch(f"{sidecar.url}/healthz")[0] == 503
             assert sidecar.said.count("the checkpoint cannot be written") == 1
             assert value(samples(sidecar.metrics()), "fraud_checkpoint_age_seconds") > 0.5
             sidecar.kill()
