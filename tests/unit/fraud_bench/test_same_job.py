@@ -54,3 +54,11 @@ def test_the_job_refuses_what_the_front_door_refuses(
 
 def test_a_log_that_nobody_wrote_proves_nothing(tmp_path: Path) -> None:
     assert not logged(tmp_path / "nothing").sound
+
+
+@pytest.mark.parametrize(
+    ("log", "is_sound"),
+    [(Logged(1000, 0, 1), True), (Logged(999, 0, 1), False), (Logged(10_000, 1, 0), False), (Logged(0, 0, 0), False)],
+)
+def test_one_answer_in_a_thousand_may_be_the_last_resorts_and_none_a_repeat(log: Logged, is_sound: bool) -> None:
+    assert log.sound == is_sound
