@@ -9,7 +9,6 @@ from typing import Final
 from fraud_scoring.decision_log import Decisions, read, writers
 from fraud_scoring.wire import VERDICT_SOURCE, Source
 
-
 LAST_RESORT_SHARE: Final = 0.001
 """Of all answers, at most: what a batch gets that the machine kept waiting; with more it is another job."""
 
