@@ -74,11 +74,9 @@ static inline bool line_say(const Line *line) {
     return true;
 }
 
-/* An answer into `heard`, whole. */
-static inline bool line_hear(const Line *line, Bytes *heard) {
-    size_t wanted = sizeof(Heard);
-    heard->size = 0;
-    while (heard->size < wanted || wanted == sizeof(Heard)) {
+/* At least `wanted` bytes of an answer in `heard`, with what came before; as a rule all of it at once. */
+static inline bool line_fill(const Line *line, Bytes *heard, size_t wanted) {
+    while (heard->size < wanted) {
         size_t before = heard->size, room = wanted - before > 65536 ? wanted - before : 65536;
         char *to = grow(heard, room);
         heard->size = before;
@@ -86,12 +84,16 @@ static inline bool line_hear(const Line *line, Bytes *heard) {
         if (now < 0 && errno == EINTR) continue;
         if (now <= 0) return false;
         heard->size += (size_t)now;
-        if (wanted == sizeof(Heard) && heard->size >= wanted) {
-            wanted = sizeof(uint32_t) + ((const Heard *)heard->data)->bytes;
-            if (wanted == sizeof(Heard)) break;
-        }
     }
-    return heard->size == wanted;
+    return true;
+}
+
+/* An answer into `heard`, whole. */
+static inline bool line_hear(const Line *line, Bytes *heard) {
+    heard->size = 0;
+    if (!line_fill(line, heard, sizeof(Heard))) return false;
+    size_t whole = sizeof(uint32_t) + ((const Heard *)heard->data)->bytes;
+    return line_fill(line, heard, whole) && heard->size == whole;
 }
 
 /* Make a call over the line; false: it is shut, and nothing was heard. */
@@ -124,9 +126,11 @@ static inline Error *read_heard(Sheet *sheet, const Bytes *heard, uint64_t rows,
         const Part *part = (const Part *)at;
         if ((size_t)(end - at) < sizeof *part) return failure("an answer that ends too soon");
         at += sizeof *part;
-        if ((size_t)(end - at) < part->bytes) return failure("an answer that ends too soon");
+        uint64_t left = (uint64_t)(end - at), fill = -part->bytes % 8;
+        if (left < part->bytes || left - part->bytes < fill) return failure("an answer that ends too soon");
+        if (!memchr(part->name, 0, sizeof part->name)) return failure("an answer with a name that does not end");
         TRY(read_part(sheet, part->name, (int)part->type, part->shape, part->dims, at, part->bytes, rows, members));
-        at += (part->bytes + 7) / 8 * 8;
+        at += part->bytes + fill;
     }
     return NULL;
 }

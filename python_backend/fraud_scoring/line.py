@@ -98,18 +98,25 @@ def _is_mine(caller: socket.socket) -> bool:
     return bool(user == os.geteuid())
 
 
-def _call(caller: socket.socket, room: bytearray) -> Call | None:
-    """The next call; None: the other end is gone."""
-    got, wanted = 0, _SAID.size
+def _fill(caller: socket.socket, room: bytearray, got: int, wanted: int) -> int:
+    """How many bytes lie in `room`, where `got` did: `wanted` at least, or the other end is gone."""
     while got < wanted:
         more = caller.recv_into(memoryview(room)[got:])
         if not more:
-            return None
+            break
         got += more
-        if got >= _SAID.size and wanted == _SAID.size:
-            wanted = 4 + _SAID.unpack_from(room)[0]
-            if wanted > len(room):
-                room.extend(bytes(wanted - len(room)))
+    return got
+
+
+def _call(caller: socket.socket, room: bytearray) -> Call | None:
+    """The next call; None: the other end is gone."""
+    got = _fill(caller, room, 0, _SAID.size)
+    if got < _SAID.size:
+        return None
+    wanted = 4 + _SAID.unpack_from(room)[0]
+    room.extend(bytes(max(0, wanted - len(room))))
+    if _fill(caller, room, got, wanted) < wanted:
+        return None
     _, rows, columns, requests, parameters, with_features = _SAID.unpack_from(room)
     whole = room[:wanted]  # what is read of it may be kept
     members_at = _SAID.size + 8 * rows * columns

@@ -388,9 +388,11 @@ class TestTheLine:
         [
             struct.pack("<IIiI", 12, 1, 0, 0),
             struct.pack("<IIiI16sIIqqQ", 60, 1, 0, 0, b"score", 11, 2, 1, 1, 4),
-            struct.pack("<IIiI16sIIqqQf", 64, 1, 0, 0, b"score", 11, 2, 2, 1, 4, 0.5),
+            struct.pack("<IIiI16sIIqqQf4x", 68, 1, 0, 0, b"score", 11, 2, 2, 1, 4, 0.5),
+            struct.pack("<IIiI16sIIqqQf", 64, 2, 0, 0, b"score", 11, 2, 1, 1, 4, 0.5),
+            struct.pack("<IIiI16sIIqqQf4x", 68, 1, 0, 0, b"a name with no end", 11, 2, 1, 1, 4, 0.5),
         ],
-        ids=["no output", "no data", "rows of nobody"],
+        ids=["no output", "no data", "rows of nobody", "not filled up", "a name that does not end"],
     )
     def test_an_answer_that_does_not_hold_together_is_an_error_and_no_more(self, front: Front, said: bytes) -> None:
         with socket.socket(socket.AF_UNIX) as listener:
