@@ -103,7 +103,7 @@ def verify(
     """Stream a history through a RUNNING server and compare its features and decisions with the replay, bit by bit.
 
     The stream uses ids and keys of its own: it can run against a store with other content, and again. Exit code 1 on
-    any mismatch.
+    any mismatch; those that are `degraded` say themselves that another answered in the release's place.
     """
     from fraud_client import FraudClient, Policy
     from fraud_data import read_transactions

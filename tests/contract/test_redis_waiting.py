@@ -18,6 +18,7 @@ from fraud_scoring.features import FeatureSet
 from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.stores.records import RETENTION_DAYS
 from fraud_scoring.stores.redis import forgetting, waiting
+from fraud_scoring.stores.redis.one_server import OneServer
 from fraud_scoring.stores.redis.script import KEPT
 from fraud_scoring.stores.redis.store import RedisStore
 from fraud_scoring.windows import Folding, Int64
@@ -75,6 +76,15 @@ def serve(store: RedisStore | MemoryStore, rows: Int64) -> None:
 
 def features(store: RedisStore | MemoryStore, rows: Int64, folding: Folding = SMALL) -> bytes:
     return FeatureSet(DEFAULT_SCHEMA, folding).compute(rows, store.read(rows)).tobytes()
+
+
+def calls(server: RedisServer) -> dict[bytes, int]:
+    """How often each command was called since CONFIG RESETSTAT, by its name."""
+    return {
+        line.partition(b":")[0].rpartition(b"_")[2]: int(line.split(b"calls=")[1].partition(b",")[0])
+        for line in server.ask("INFO", "commandstats").splitlines()
+        if b"calls=" in line
+    }
 
 
 def strings(server: RedisServer) -> dict[bytes, bytes]:
@@ -183,12 +193,8 @@ def test_a_batch_of_entities_that_are_held_costs_no_command_for_any_of_them(
     before = strings(server)
     server.ask("CONFIG", "RESETSTAT")
     store.record(rows, answers_for(rows))
-    calls = {
-        line.partition(b":")[0].rpartition(b"_")[2]: int(line.split(b"calls=")[1].partition(b",")[0])
-        for line in server.ask("INFO", "commandstats").splitlines()
-        if b"calls=" in line
-    }
-    assert sum(calls.get(one, 0) for one in (b"append", b"getrange", b"set", b"setrange")) <= 4
+    counted = calls(server)
+    assert sum(counted.get(one, 0) for one in (b"append", b"getrange", b"set", b"setrange")) <= 4
     assert strings(server) == before
     expected = MemoryStore(DEFAULT_SCHEMA)
     expected.record(np.concatenate([past, rows]))
@@ -199,6 +205,39 @@ def test_a_batch_of_entities_that_are_held_costs_no_command_for_any_of_them(
     assert events_in(server) == 2 * 600
     opened(server.url).close()
     assert events_in(server) == 2 * 600
+
+
+def test_a_store_that_is_opened_knows_what_waits_before_it_is_asked(server: RedisServer, opened: Opened) -> None:
+    busy, past = opened(server.url), seeded_history(np.random.default_rng(1), 600, days=9).rows
+    for start in range(0, 600, 20):
+        serve(busy, past[start : start + 20])
+    expected = MemoryStore(DEFAULT_SCHEMA)
+    expected.record(past)
+    asked = matrix(row(10**6, MONDAY_US + 10 * DAY_US))
+    store = opened(server.url)
+    server.ask("CONFIG", "RESETSTAT")
+    assert features(store, asked, KEPT) == features(expected, asked, KEPT)
+    counted = calls(server)
+    assert counted.get(b"getrange", 0) == 0
+    assert counted[b"get"] == 2  # which store it is, and which batch is the newest
+
+
+def test_a_store_whose_redis_ends_while_it_is_opened_goes_on_where_it_was(
+    server: RedisServer, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = seeded_history(np.random.default_rng(1), 60, days=9).rows
+    serve(opened(server.url), past)
+
+    def gone(one: OneServer) -> None:
+        raise StoreUnavailable("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OneServer, "catch_up", gone)
+        store = opened(server.url)
+    expected = MemoryStore(DEFAULT_SCHEMA)
+    expected.record(past)
+    asked = matrix(row(10**6, MONDAY_US + 10 * DAY_US))
+    assert features(store, asked, KEPT) == features(expected, asked, KEPT)
 
 
 @pytest.mark.parametrize("most", [0, 200])

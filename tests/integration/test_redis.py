@@ -13,7 +13,7 @@ import pytest
 
 from fraud_client import AsyncFraudClient, BreakerState, Decision, FraudClient, Policy, Transaction, Unavailable
 from fraud_scoring.wire import Accepted, Source
-from support.redis import MISSING, PROGRAM, RedisServer
+from support.redis import MISSING, PATIENT, PROGRAM, RedisServer
 from support.server import Server, json_of, until, when_labels_are_taken
 
 pytestmark = [pytest.mark.triton, pytest.mark.skipif(PROGRAM is None, reason=MISSING)]
@@ -35,7 +35,7 @@ def over_redis(
 ) -> Iterator[Server]:
     """Told where its store is by the environment, which no list of processes shows."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FRAUD_STORE", f"redis://:{PASSWORD}@127.0.0.1:{redis.port}?timeout_ms=1000")
+        environment.setenv("FRAUD_STORE", f"redis://:{PASSWORD}@127.0.0.1:{redis.port}?{PATIENT}")
         server = Server(served_repository, tmp_path_factory.mktemp("server"))
     with server:
         yield server
@@ -45,7 +45,7 @@ def over_redis(
 def beside(redis: RedisServer, served_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A second server over the same Redis, for tests to harm."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FRAUD_STORE", f"redis://:{PASSWORD}@127.0.0.1:{redis.port}?timeout_ms=1000")
+        environment.setenv("FRAUD_STORE", f"redis://:{PASSWORD}@127.0.0.1:{redis.port}?{PATIENT}")
         server = Server(served_repository, tmp_path_factory.mktemp("beside"))
     with server:
         yield server
@@ -59,7 +59,7 @@ def test_a_history_through_the_server_has_the_features_of_the_replay_though_it_i
         "--limit", ROWS, "--repeat-share", 0.2, "--kill-halfway", "--home", over_redis.home,
     )  # fmt: skip
     assert found["rows"] == ROWS
-    assert found["mismatches"] == found["labels_unknown"] == 0
+    assert found["mismatches"] == found["degraded"] == found["labels_unknown"] == 0
     assert found["repeats"] > 0.1 * ROWS
     assert found["killed"]
 

@@ -86,6 +86,23 @@ def test_one_flipped_bit_in_a_row_is_one_mismatch(
     assert found.mismatches == getattr(found, counted) == flipped
 
 
+def test_answers_that_were_given_in_the_place_of_the_release_are_mismatches_and_are_named(
+    history, pipeline, inside, transport
+) -> None:
+    def without_windows(call: Call):
+        answer = dict(inside(call))
+        if call.model == wire.SCORE_MODEL and len(server.calls) < 3:
+            answer["verdict"] = answer["verdict"].copy()
+            answer["verdict"][:, wire.VERDICT_SOURCE] = wire.Source.SCORECARD
+            answer["features"] = np.empty((len(call.rows), 0), np.float32)
+        return answer
+
+    server = transport(without_windows)
+    found = run(history, pipeline, server, repeat_share=0.0)
+    assert found.degraded == found.feature_mismatches == found.decision_mismatches > 0
+    assert found.degraded < found.rows
+
+
 def test_an_answer_that_changes_when_it_is_asked_for_again_is_a_mismatch(history, pipeline, inside, transport) -> None:
     seen: set[int] = set()
     changed = 0

@@ -82,6 +82,11 @@ class OneServer:
         self._forgetting = Forgetting(servers, scripts.forget, self._feed, self._transactions, self.drain)
         self._lock = threading.Lock()
 
+    def catch_up(self) -> None:
+        """Learn what waits, and what others have recorded since."""
+        with self._holding() as copies:
+            self._catch_up(copies)
+
     def read(self, rows: Int64) -> tuple[list[History | None], list[Asked], list[list[bytes | None]]]:
         """A history for each entity column; where it is None not all entities are held: what was asked, and the strings
         of its keys.

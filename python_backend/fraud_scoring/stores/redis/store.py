@@ -43,7 +43,7 @@ from fraud_scoring.stores.redis.moved import write_what_waits
 from fraud_scoring.stores.redis.one_server import ROWS_A_SCRIPT, OneServer, Scripts
 from fraud_scoring.stores.redis.partitions import KeyNames, argument
 from fraud_scoring.stores.redis.script import KEPT, Script
-from fraud_scoring.stores.redis.servers import Piece, Servers
+from fraud_scoring.stores.redis.servers import OPENING_S, Piece, Servers
 from fraud_scoring.summary import summarise
 from fraud_scoring.windows import EVENT_WIDTH, NEVER, TIME, Folding, History, Int64
 
@@ -95,6 +95,7 @@ class RedisStore:
         if not self._servers.clustered:
             of_one = Scripts(record, drain, forgetting)
             self._one = OneServer(self._servers, of_one, address.namespace, schema, _expiry, folding)
+            self._learn_what_waits(self._one)
         else:
             write_what_waits(self._servers, self._insert, address.namespace, _expiry)
 
@@ -208,6 +209,13 @@ class RedisStore:
             if self._one is not None:
                 self._seal(self._one.drain())
         self._servers.close()
+
+    def _learn_what_waits(self, one: OneServer) -> None:
+        """Read it before anybody asks: callers have no time for it. Where that fails, the next call goes on with it."""
+        self._servers.until = time.monotonic() + OPENING_S
+        with suppress(StoreUnavailable):
+            one.catch_up()
+        self._servers.until = None
 
     def _record_on_one(
         self, one: OneServer, rows: Int64, answers: Answers | None, *, only_new: bool
