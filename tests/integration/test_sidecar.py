@@ -126,7 +126,9 @@ def test_it_counts_exactly_what_the_log_holds_however_often_it_is_killed(tmp_pat
     options = ("--checkpoint-every", "0.05", "--settle", "0.05")
     counted: list[int] = []
     with writing(log, seed=21) as stop:
-        for _ in range(KILLS):
+        for life in range(4 * KILLS):  # on a busy machine many die before they have counted anything
+            if life >= KILLS and len(set(counted) - {0}) > 1 + KILLS // 2:
+                break
             with sidecar_process(log.folder, tmp_path, *options, forked=True) as sidecar:
                 if rng.random() < 0.8:
                     sidecar.wait_until_ready()
