@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -220,6 +221,28 @@ def test_a_store_that_is_opened_knows_what_waits_before_it_is_asked(server: Redi
     counted = calls(server)
     assert counted.get(b"getrange", 0) == 0
     assert counted[b"get"] == 2  # which store it is, and which batch is the newest
+
+
+def test_a_store_that_stood_by_has_followed_the_others_when_it_is_asked(server: RedisServer, opened: Opened) -> None:
+    past = seeded_history(np.random.default_rng(1), 600, days=9).rows
+    by, busy = opened(server.url), opened(server.url)
+    by.read(past[:20])
+    for start in range(0, 600, 20):
+        serve(busy, past[start : start + 20])
+    by.bound(time.monotonic() - 1)  # no time of the caller's is taken
+    with ThreadPoolExecutor(1) as other:
+        other.submit(by.catch_up).result()
+    by.bound(time.monotonic() + 60)
+    expected = MemoryStore(DEFAULT_SCHEMA)
+    expected.record(past)
+    asked = past[:20] + np.array([10**6, 20 * DAY_US, 0, 0, 0, 0][: past.shape[1]])
+    assert features(by, asked, KEPT) == features(expected, asked, KEPT)
+    again = asked + np.array([100, DAY_US, 0, 0, 0, 0][: past.shape[1]])
+    with ThreadPoolExecutor(1) as other:
+        other.submit(by.catch_up).result()
+    server.ask("CONFIG", "RESETSTAT")
+    assert features(by, again, KEPT) == features(expected, again, KEPT)
+    assert calls(server)[b"get"] == 2
 
 
 def test_a_store_whose_redis_ends_while_it_is_opened_goes_on_where_it_was(

@@ -55,8 +55,11 @@ class WindowStore(Protocol):
     def label(self, labels: Int64) -> Int64:
         """Apply `labels` int64 [N, 3] (wire.LABEL_COLUMNS); wire.Accepted per row, int64 [N]."""
 
+    def catch_up(self) -> None:
+        """Take up what other processes recorded, so that the next caller does not wait for it; any thread may."""
+
     def bound(self, until: float) -> None:
-        """Where calls wait for a server, those from here on end `until` (time.monotonic), whatever the URL says."""
+        """Where calls wait for a server, this thread's end `until` (time.monotonic), whatever the URL says."""
 
     def close(self) -> None:
         """Release what is held; the store can be opened again."""

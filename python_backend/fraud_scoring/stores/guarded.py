@@ -11,6 +11,9 @@ recorded, who adds to it waits until twice as much has been, for a part of the t
 A store that is fenced is no store that is away: another region answers, so every call is refused, `record`, too, until
 the fence is gone.
 
+While nobody asks, a thread follows what other processes record: a caller has no time to catch up with a quarter of an
+hour, as where a server that stood by is switched to. It also finds that the store is away before a caller does.
+
 A call is given until the deadline of those who wait (`bound`), and no longer than the store's own budget. Three calls
 in a row that worked too late, or one that failed, and the store is away.
 """
@@ -23,6 +26,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -54,6 +58,7 @@ FEW: Final = 64
 LATE_IN_A_ROW: Final = 3
 HELD_SHARE: Final = 0.25
 """Of the time that a batch has left, for what waits to be recorded first."""
+FOLLOW_EVERY_S: Final = 0.25
 _SAMPLE: Final = 64
 
 _LOG = logging.getLogger(__name__)
@@ -63,13 +68,15 @@ _Found = TypeVar("_Found")
 def open_guarded(url: str, schema: Schema, ids: Path | None = None) -> GuardedStore:
     """The store of a URL, under guard, with `ids` as for open_store; one that cannot be opened now is away."""
     budget_s = parse(url).timeout_s if is_redis(url) else BUDGET_S
-    return GuardedStore(lambda: open_store(url, schema, ids), schema.id_index, budget_s=budget_s)
+    follow = FOLLOW_EVERY_S
+    return GuardedStore(lambda: open_store(url, schema, ids), schema.id_index, budget_s=budget_s, follow_every_s=follow)
 
 
 class GuardedStore:
     """A window store over the one that `opener` opens; `id_index` is the column of a transaction's id.
 
-    `pause_s` gives the seconds to the next attempt, from the number of those before.
+    `pause_s` gives the seconds to the next attempt, from the number of those before. Where `follow_every_s` is given,
+    other processes are followed so often while nobody asks.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class GuardedStore:
         budget_s: float = BUDGET_S,
         backlog_rows: int = BACKLOG_ROWS,
         pause_s: Callable[[int], float] | None = None,
+        follow_every_s: float | None = None,
     ) -> None:
         self._opener = opener
         self._id_index = id_index
@@ -97,6 +105,7 @@ class GuardedStore:
         self._outdated = False
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
+        self._is_asked = False
         self._late = 0
         self._sample: Int64 | None = None
         self._reads_until = self._writes_until = math.inf
@@ -106,6 +115,11 @@ class GuardedStore:
         except StoreUnavailable as failure:
             with self._lock:
                 self._leave(failure)
+        self._follower: threading.Thread | None = None
+        if follow_every_s is not None:
+            self._follower = threading.Thread(target=self._follow_others, args=[follow_every_s], name="store-follower")
+            self._follower.daemon = True
+            self._follower.start()
 
     @property
     def is_away(self) -> bool:
@@ -118,6 +132,7 @@ class GuardedStore:
 
     def bound(self, until: float) -> None:
         """Calls from here on are for a batch that must be answered `until` (time.monotonic)."""
+        self._is_asked = True
         now = time.monotonic()
         self._reads_until = now + max(READ_SHARE * (until - now), LEAST_S)
         self._writes_until = until
@@ -171,6 +186,18 @@ class GuardedStore:
     def label(self, labels: Int64) -> Int64:
         return self._call(lambda store: store.label(labels), len(labels), self._writes_until)
 
+    def catch_up(self) -> None:
+        """The same as any store's; nothing while it is away."""
+        with self._lock:  # nobody closes the store meanwhile
+            if self._away or self._store is None or self._closed.is_set():
+                return
+            try:
+                self._store.bound(time.monotonic() + self._budget_s)
+                self._store.catch_up()
+            except StoreUnavailable as failure:
+                self._leave(failure)
+                raise
+
     def follow(self, opener: Callable[[], WindowStore]) -> None:
         """Use the store that this opens; what waits, waits for it."""
         with self._lock:
@@ -189,6 +216,8 @@ class GuardedStore:
     def close(self) -> None:
         """Record what waits, if that works at once, and let go."""
         self._closed.set()
+        if self._follower is not None:
+            self._follower.join()
         if (thread := self._thread) is not None:
             thread.join(3 * PATIENT_S)
             if not thread.is_alive() and len(self._backlog):
@@ -246,6 +275,14 @@ class GuardedStore:
         if not self._closed.is_set():
             self._thread = threading.Thread(target=self._wait_for_it, name="store-guard", daemon=True)
             self._thread.start()
+
+    def _follow_others(self, every_s: float) -> None:
+        while not self._closed.wait(every_s):
+            if self._is_asked:
+                self._is_asked = False
+                continue
+            with suppress(StoreUnavailable):
+                self.catch_up()
 
     def _wait_for_it(self) -> None:
         attempts = 0

@@ -118,7 +118,7 @@ class PackedStore:
         return accepted
 
     def catch_up(self) -> None:
-        """Read what waits for the base, so that no caller waits for it."""
+        """Read what other processes recorded, so that no caller waits for it."""
         with self._transaction(self._tables.reading):
             pass
 

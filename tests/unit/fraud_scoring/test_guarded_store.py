@@ -18,6 +18,7 @@ from fraud_scoring.stores.guarded import GuardedStore
 from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.windows import History
 from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64, matrix, row
+from support.server import until
 from support.stores import WindowRelease, answers_for, same_bits
 
 SOURCE = wire.VERDICT_COLUMNS.index("source")
@@ -307,6 +308,54 @@ def test_another_store_is_followed_with_what_waits(guard: GuardedStore, store: A
     attempts.until_back(guard)
     assert [bool(one) for one in guard.recall(ids(1, 2))] == [False, True]
     assert store.calls == 0
+
+
+class Followed(AwayStore):
+    """Tells who caught up with others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.caught_up = threading.Semaphore(0)
+
+    def catch_up(self) -> None:
+        self.caught_up.release()
+        self._called("catch_up")
+
+
+@pytest.fixture
+def followed(attempts: Attempts) -> Iterator[tuple[GuardedStore, Followed]]:
+    store = Followed()
+    guard = GuardedStore(lambda: store, DEFAULT_SCHEMA.id_index, pause_s=attempts, follow_every_s=0.01)
+    yield guard, store
+    attempts.end()
+    guard.close()
+
+
+def test_while_nobody_asks_others_are_followed_and_not_once_it_is_closed(
+    followed: tuple[GuardedStore, Followed],
+) -> None:
+    guard, store = followed
+    for _ in range(3):
+        assert store.caught_up.acquire(timeout=10)
+    guard.close()
+    assert not any(thread.name == "store-follower" for thread in threading.enumerate())
+
+
+def test_a_store_that_goes_while_nobody_asks_is_away_before_anybody_does(
+    followed: tuple[GuardedStore, Followed], attempts: Attempts
+) -> None:
+    guard, store = followed
+    rows = matrix(row(1))
+    store.fails = {"catch_up", *EVERYTHING}
+    until(lambda: guard.is_away, 10)
+    before = store.calls
+    assert fail(lambda: guard.read(rows)) == "the window store cannot catch_up"
+    guard.catch_up()  # nothing: its thread sees to it that it is back
+    assert store.calls == before
+    store.fails = set()
+    attempts.until_back(guard)
+    assert store.caught_up.acquire(timeout=10)
+    assert len(guard.read(rows)[0].events) == 0
 
 
 def test_closing_records_what_waits_and_says_what_is_lost(

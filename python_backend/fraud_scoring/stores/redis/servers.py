@@ -50,13 +50,22 @@ class Servers:
         self._closed = False
         self._stale = False
         self.clustered = False
-        self.until: float | None = None
-        """When calls end (time.monotonic); None: by the address's time."""
+        self._bounds = threading.local()
         try:
             self._open()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def until(self) -> float | None:
+        """When this thread's calls end (time.monotonic); None: by the address's time."""
+        found: float | None = getattr(self._bounds, "until", None)
+        return found
+
+    @until.setter
+    def until(self, until: float | None) -> None:
+        self._bounds.until = until
 
     def ask(self, pieces: Sequence[Piece], *, rows: int, writes: bool) -> list[list[Reply]]:
         """The replies to each piece; `rows` is the size of the whole batch.

@@ -95,7 +95,7 @@ class RedisStore:
         if not self._servers.clustered:
             of_one = Scripts(record, drain, forgetting)
             self._one = OneServer(self._servers, of_one, address.namespace, schema, _expiry, folding)
-            self._learn_what_waits(self._one)
+            self._learn_what_waits()
         else:
             write_what_waits(self._servers, self._insert, address.namespace, _expiry)
 
@@ -200,6 +200,10 @@ class RedisStore:
             self._apply_labels(records, changed, marked)
         return accepted
 
+    def catch_up(self) -> None:
+        if self._one is not None:
+            self._one.catch_up()
+
     def bound(self, until: float) -> None:
         self._servers.until = until
 
@@ -210,11 +214,11 @@ class RedisStore:
                 self._seal(self._one.drain())
         self._servers.close()
 
-    def _learn_what_waits(self, one: OneServer) -> None:
+    def _learn_what_waits(self) -> None:
         """Read it before anybody asks: callers have no time for it. Where that fails, the next call goes on with it."""
-        self._servers.until = time.monotonic() + OPENING_S
+        self.bound(time.monotonic() + OPENING_S)
         with suppress(StoreUnavailable):
-            one.catch_up()
+            self.catch_up()
         self._servers.until = None
 
     def _record_on_one(
