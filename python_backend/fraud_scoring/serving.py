@@ -62,7 +62,7 @@ class Serving:
         routes = self._watch.news()
         assert routes is not None, "the first look has news, or raises"
         self._kept = united(self._schemas(routes))
-        self._store = open_guarded(settings.store_url, self._kept, settings.store_ids)
+        self._store = open_guarded(settings.store_url, self._kept, settings.store_ids, stands_by=True)
         self._router = Router(routes, self._read, self._open_release)
         schema = self._router.schema
         self._log = open_writer(settings.log, writer, self._context(), hands_over=hands_over)

@@ -11,8 +11,9 @@ recorded, who adds to it waits until twice as much has been, for a part of the t
 A store that is fenced is no store that is away: another region answers, so every call is refused, `record`, too, until
 the fence is gone.
 
-While nobody asks, a thread follows what other processes record: a caller has no time to catch up with a quarter of an
-hour, as where a server that stood by is switched to. It also finds that the store is away before a caller does.
+While nobody asks a front door, a thread follows what other processes record: a caller has no time to catch up with a
+quarter of an hour, as where a server that stood by is switched to. It also finds that the store is away before a caller
+does.
 
 A call is given until the deadline of those who wait (`bound`), and no longer than the store's own budget. Three calls
 in a row that worked too late, or one that failed, and the store is away.
@@ -65,10 +66,13 @@ _LOG = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
 
 
-def open_guarded(url: str, schema: Schema, ids: Path | None = None) -> GuardedStore:
-    """The store of a URL, under guard, with `ids` as for open_store; one that cannot be opened now is away."""
+def open_guarded(url: str, schema: Schema, ids: Path | None = None, *, stands_by: bool = False) -> GuardedStore:
+    """The store of a URL, under guard, with `ids` as for open_store; one that cannot be opened now is away.
+
+    Who `stands_by` for others follows what they record.
+    """
     budget_s = parse(url).timeout_s if is_redis(url) else BUDGET_S
-    follow = FOLLOW_EVERY_S
+    follow = FOLLOW_EVERY_S if stands_by else None
     return GuardedStore(lambda: open_store(url, schema, ids), schema.id_index, budget_s=budget_s, follow_every_s=follow)
 
 
@@ -184,7 +188,8 @@ class GuardedStore:
                 return not any(self._backlog.add(rows, answers))
 
     def label(self, labels: Int64) -> Int64:
-        return self._call(lambda store: store.label(labels), len(labels), self._writes_until)
+        """The same as any store's; it has the time to take up what was recorded since the last label."""
+        return self._call(lambda store: store.label(labels), len(labels), self._writes_until, PATIENT_S)
 
     def catch_up(self) -> None:
         """The same as any store's; nothing while it is away."""
@@ -232,14 +237,17 @@ class GuardedStore:
             self._store.bound(time.monotonic() + PATIENT_S)
             self._store.close()
 
-    def _call(self, call: Callable[[WindowStore], _Found], rows: int, until: float) -> _Found:
-        """What the store answers in time; a store that fails, or is late again and again, is away from then on."""
+    def _call(self, call: Callable[[WindowStore], _Found], rows: int, until: float, least_s: float = LEAST_S) -> _Found:
+        """What the store answers in time; a store that fails, or is late again and again, is away from then on.
+
+        However little time is left, it has `least_s`.
+        """
         store = self._store
         if self._away or store is None:
             self._check_fence()
             raise StoreUnavailable(self._away)
         now = time.monotonic()
-        limit = max(now + LEAST_S, min(until, now + self._budget_s * (1 + rows // 1024)))
+        limit = max(now + least_s, min(until, now + self._budget_s * (1 + rows // 1024)))
         try:
             store.bound(limit)
             found = call(store)

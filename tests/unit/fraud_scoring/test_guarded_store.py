@@ -17,7 +17,7 @@ from fraud_scoring.stores import Answers, Recorded
 from fraud_scoring.stores.guarded import GuardedStore
 from fraud_scoring.stores.memory import MemoryStore
 from fraud_scoring.windows import History
-from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64, matrix, row
+from support.rows import DEFAULT_SCHEMA, MONDAY_US, Clock, Int64, label, matrix, row
 from support.server import until
 from support.stores import WindowRelease, answers_for, same_bits
 
@@ -259,6 +259,12 @@ def test_calls_end_before_those_who_wait_are_too_late(guard: GuardedStore, store
     guard.bound(AGES)
     guard.recall(ids(1))
     assert store.until < time.monotonic() + 1  # a generous deadline is no reason to wait for a store that hangs
+
+
+def test_a_label_has_the_time_to_take_up_what_came_since_the_last_one(guard: GuardedStore, store: AwayStore) -> None:
+    store.needs_s = 0.5
+    assert guard.label(label(1, is_fraud=True)).tolist() == [wire.Accepted.UNKNOWN_TRANSACTION]
+    assert "cannot recall" in fail(lambda: guard.recall(ids(1)))
 
 
 def test_a_store_that_is_late_again_and_again_is_away(guard: GuardedStore, store: AwayStore) -> None:
