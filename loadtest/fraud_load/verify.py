@@ -130,7 +130,7 @@ def verify(
         wrong_features += int(_differ(answer.features, expected.features[part]).sum())
         scored = Scored(expected.score[part], expected.verdict[part], None)
         wrong_decisions += int(_differ(_whole(answer._replace(features=None)), _whole(scored)).sum())
-        degraded += int((answer.verdict[:, wire.VERDICT_SOURCE] > wire.Source.CANARY).sum())
+        degraded += int(np.isin(answer.verdict[:, wire.VERDICT_SOURCE], wire.DEGRADED).sum())
         if random.random() < repeat_share:
             again = stream.score(own.rows[part])
             assert again.features is not None

@@ -18,7 +18,6 @@ from fraud_scoring.decision_log.batches import MINUTE_US, Int64
 from fraud_scoring.releases import release_name
 
 _SOURCES: Final = len(wire.Source)
-_DEGRADED: Final = (wire.Source.FALLBACK_RELEASE, wire.Source.SCORECARD, wire.Source.BY_AMOUNT)
 
 
 def troubles(picture: Picture, now: float, most_lag_s: float) -> list[str]:
@@ -94,7 +93,7 @@ def _summary(picture: Picture) -> dict[str, Any]:
         "p50_ms": _ms(front_door, 0.5),
         "p99_ms": _ms(front_door, 0.99),
         "decisions": decision_shares(mix) if sources.any() else None,
-        "degraded_share": float(sources[list(_DEGRADED)].sum() / sources.sum()) if sources.any() else None,
+        "degraded_share": float(sources[list(wire.DEGRADED)].sum() / sources.sum()) if sources.any() else None,
         "late_share": float(traffic.LATE.of(flow)[0] / front_answers) if (front_answers := _answers(flow)) else None,
         "hour": {
             "transactions": int(traffic.ANSWERS.of(flow)[0]),
@@ -118,7 +117,7 @@ def _timeline(timeline: Timeline) -> dict[str, Any]:
         "p50_ms": [_ms(row, 0.5) for row in traffic.FRONT_DOOR.of(timeline.flow)],
         "p99_ms": [_ms(row, 0.99) for row in traffic.FRONT_DOOR.of(timeline.flow)],
         "decisions": {decision.name.lower(): decisions[:, decision].sum(axis=1).tolist() for decision in wire.Decision},
-        "degraded": decisions[:, :, list(_DEGRADED)].sum(axis=(1, 2)).tolist(),
+        "degraded": decisions[:, :, list(wire.DEGRADED)].sum(axis=(1, 2)).tolist(),
     }
 
 

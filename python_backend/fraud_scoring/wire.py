@@ -18,6 +18,7 @@ from fraud_scoring.reasons import reason_text
 __all__ = [
     "ACCEPTED",
     "DEFAULT_DEADLINE_US",
+    "DEGRADED",
     "FEATURES",
     "FEEDBACK_MODEL",
     "FRONT_DOOR_MODEL",
@@ -104,6 +105,10 @@ class Source(IntEnum):
     FALLBACK_RELEASE = 2
     SCORECARD = 3
     BY_AMOUNT = 4
+
+
+DEGRADED: Final = (Source.FALLBACK_RELEASE, Source.SCORECARD, Source.BY_AMOUNT)
+"""Sources of degraded answers."""
 
 
 class Accepted(IntEnum):
